@@ -1,0 +1,127 @@
+"""The anchor: a frozen MACE model whose energies and forces the weak terms are relative to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from mace_weak.errors import WeakLossError
+from mace_weak.mace.graphs import Graph
+from mace_weak.mace.potential import ModelPotential
+from mace_weak.potentials import Sample
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A frozen model, and how the training's elements and heads map onto its own.
+
+    ``elements`` (n_training_elements, n_anchor_elements) turns one-hot elements of the training
+    into the model's; ``heads`` (n_training_heads,) does so for the index of the head.
+    """
+
+    model: torch.nn.Module
+    elements: Tensor
+    heads: Tensor
+
+    def potential(self, graph: Graph, at_rest: Sample) -> ModelPotential:
+        """The anchor on ``graph``, a graph of the training."""
+        own = {
+            **graph,
+            "node_attrs": graph["node_attrs"] @ self.elements,
+            "head": self.heads[graph["head"]],
+        }
+        return ModelPotential(self.model, own, at_rest, frozen=True)
+
+    def label(self, graph: Graph) -> Sample:
+        """E₀(S) (n_structures,) in eV and F₀(S) (n_atoms, 3) in eV/Å."""
+        nothing = Sample(torch.empty(0), None)
+        still = torch.zeros_like(graph["positions"]).unsqueeze(0)
+        sample = self.potential(graph, nothing).displaced(still, forces=True)
+        return Sample(sample.energy[0], None if sample.forces is None else sample.forces[0])
+
+
+def load_anchor_model(path: str, device: str) -> torch.nn.Module:
+    """The MACE model in a file. Loading it executes the code pickled in it.
+
+    Raises:
+        WeakLossError: if the file is missing, unreadable, or holds no MACE model.
+    """
+    if not Path(path).is_file():
+        raise WeakLossError(f"--weak_anchor: there is no file '{path}'")
+    try:
+        model = torch.load(path, map_location=device, weights_only=False)
+    except Exception as error:  # unpickling fails in many ways
+        raise WeakLossError(
+            f"--weak_anchor: '{path}' cannot be read as a model ({type(error).__name__}): is it "
+            "complete, and saved by MACE (.model)?"
+        ) from error
+    needed = ("atomic_numbers", "r_max", "interactions", "atomic_energies_fn")
+    if not isinstance(model, torch.nn.Module) or not all(hasattr(model, name) for name in needed):
+        raise WeakLossError(
+            f"--weak_anchor: '{path}' holds a {type(model).__name__}, not a MACE model"
+        )
+    return model
+
+
+def make_anchor(
+    model: torch.nn.Module,
+    *,
+    atomic_numbers: Sequence[int],
+    training_heads: Sequence[str],
+    weak_heads: Sequence[str],
+    r_max: float,
+    device: torch.device | str,
+) -> Anchor:
+    """A frozen copy of ``model`` that fits the training.
+
+    Raises:
+        WeakLossError: if the model lacks an element of the data, or has another cutoff, or several
+            heads none of which is a head that takes the weak terms.
+    """
+    own_numbers = [int(number) for number in model.atomic_numbers]
+    missing = [chemical_symbols[z] for z in atomic_numbers if z not in own_numbers]
+    if missing:
+        raise WeakLossError(
+            f"the anchor lacks {', '.join(missing)} of the data: choose an anchor trained on all "
+            "elements, or --weak_anchor=none"
+        )
+    own_cutoff = float(model.r_max)
+    if abs(own_cutoff - r_max) > 1e-6:
+        raise WeakLossError(
+            f"the anchor has the cutoff {own_cutoff:g} Å, the training {r_max:g} Å, and they share "
+            f"their neighbour lists: set --r_max={own_cutoff:g}, or choose another anchor"
+        )
+    frozen = deepcopy(model).to(device=device, dtype=torch.get_default_dtype())
+    frozen.requires_grad_(False)
+    frozen.eval()
+    one_hot = torch.zeros(len(atomic_numbers), len(own_numbers))
+    for row, number in enumerate(atomic_numbers):
+        one_hot[row, own_numbers.index(number)] = 1.0
+    heads = _head_map(list(getattr(model, "heads", ["Default"])), training_heads, weak_heads)
+    logging.info(
+        "Weak losses: anchored on a frozen %s with %d elements",
+        type(model).__name__,
+        len(own_numbers),
+    )
+    return Anchor(frozen, one_hot.to(device), torch.tensor(heads, device=device))
+
+
+def _head_map(
+    own: Sequence[str], training_heads: Sequence[str], weak_heads: Sequence[str]
+) -> list[int]:
+    if len(own) == 1:
+        return [0] * len(training_heads)
+    unknown = [head for head in weak_heads if head not in own]
+    if unknown:
+        raise WeakLossError(
+            f"the anchor has the heads {', '.join(own)}, but not {', '.join(unknown)}: choose an "
+            "anchor with one head or with the heads of the training"
+        )
+    return [own.index(head) if head in own else 0 for head in training_heads]

@@ -1,0 +1,134 @@
+"""What each structure of the training set carries into its batches for the weak terms."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from copy import copy
+from typing import Any
+
+import torch
+from mace.tools import torch_geometric
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset
+
+from mace_weak.errors import WeakLossError
+from mace_weak.mace.anchor import Anchor
+from mace_weak.mace.graphs import whole_graph
+from mace_weak.mace.potential import extra_inputs
+from mace_weak.potentials import Sample
+
+STRUCTURE = "weak_structure"
+ANCHOR_ENERGY = "weak_anchor_energy"
+ANCHOR_FORCES = "weak_anchor_forces"
+
+
+class WeakDataset(Dataset):
+    """A data set of MACE whose structures also carry their number and the anchor's labels.
+
+    The number is text, which MACE's batches keep on the host. ``labels`` are E₀(S) in eV and
+    F₀(S) (n_atoms, 3) in eV/Å of each structure, or None without an anchor; structures that take
+    no weak terms have None in their place.
+    """
+
+    def __init__(
+        self, dataset: Any, *, first_number: int, labels: Sequence[Sample] | None, anchored: bool
+    ) -> None:
+        self.dataset = dataset
+        self.first_number = first_number
+        self.labels = labels
+        self.anchored = anchored
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        data = copy(self.dataset[index])
+        data[STRUCTURE] = str(self.first_number + index)
+        if self.anchored:
+            if self.labels is None:
+                energy, forces = torch.zeros(()), torch.zeros_like(data["positions"])
+            else:
+                energy, forces = self.labels[index]
+            data[ANCHOR_ENERGY], data[ANCHOR_FORCES] = energy, forces
+        return data
+
+
+def structure_numbers(batch: Any) -> list[int]:
+    """Numbers, in the training set, of the structures of a batch."""
+    return [int(number) for number in batch[STRUCTURE]]
+
+
+def anchor_labels(batch: Any) -> tuple[Tensor, Tensor]:
+    """E₀(S) (n_structures,) in eV and F₀(S) (n_atoms, 3) in eV/Å of a batch."""
+    return batch[ANCHOR_ENERGY], batch[ANCHOR_FORCES]
+
+
+def prepare_training_set(
+    train_set: ConcatDataset,
+    *,
+    heads: Sequence[str],
+    weak_heads: Sequence[str],
+    anchor: Anchor | None,
+    batch_size: int,
+    device: torch.device,
+) -> list[bool]:
+    """Number the structures of MACE's training set, in place, and label them with the anchor.
+
+    MACE concatenates one data set for each head. Returns for each structure whether it takes the
+    weak terms.
+    """
+    eligible: list[bool] = []
+    for position, (head, dataset) in enumerate(zip(heads, train_set.datasets, strict=True)):
+        weak = head in weak_heads
+        if weak and not isinstance(dataset, list):
+            check_packed_labels(dataset, head)
+        labels = None
+        if anchor is not None and weak:
+            labels = anchor_dataset_labels(anchor, dataset, batch_size=batch_size, device=device)
+            logging.info("Weak losses: the anchor labelled %d structures", len(labels))
+        train_set.datasets[position] = WeakDataset(
+            dataset, first_number=len(eligible), labels=labels, anchored=anchor is not None
+        )
+        eligible.extend([weak] * len(dataset))
+    return eligible
+
+
+def check_packed_labels(dataset: Any, head: str) -> None:
+    """Check the labels of an HDF5 or LMDB data set, which no text file shows.
+
+    Raises:
+        WeakLossError: if a label is NaN or infinite, or no structure has an energy.
+    """
+    has_energy = False
+    for number, data in enumerate(dataset):
+        has_energy |= bool(data["energy_weight"] > 0)
+        for label in ("energy", "forces", "stress", "virials"):
+            if not torch.isfinite(data[label]).all():
+                raise WeakLossError(
+                    f"the {label} of structure {number} (counted from 0) of the training file of "
+                    f"head {head} is NaN or infinite: mend or remove it"
+                )
+    if not has_energy:
+        raise WeakLossError(f"no structure of the training file of head {head} has an energy")
+
+
+def anchor_dataset_labels(
+    anchor: Anchor, dataset: Any, *, batch_size: int, device: torch.device
+) -> list[Sample]:
+    """E₀(S) and F₀(S) of each structure of a data set, on the CPU, in order."""
+    loader = torch_geometric.dataloader.DataLoader(
+        dataset=dataset, batch_size=batch_size, shuffle=False, drop_last=False
+    )
+    labels: list[Sample] = []
+    for batch in loader:
+        sizes = (batch["ptr"][1:] - batch["ptr"][:-1]).tolist()
+        graph = whole_graph(batch.to(device), extra_inputs(anchor.model))
+        energy, forces = anchor.label(graph)
+        if forces is None:
+            raise RuntimeError("the anchor gave no forces")
+        labels.extend(
+            Sample(*pair)
+            for pair in zip(energy.cpu(), torch.split(forces.cpu(), sizes), strict=True)
+        )
+    return labels

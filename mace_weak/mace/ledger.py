@@ -1,0 +1,135 @@
+"""The account of a run: supervised and weak parts of each step, for MACE's results and log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mace_weak.errors import NonFiniteWeakLossError
+from mace_weak.timing import Stopwatch
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One evaluation of the loss. ``parts`` are the weak parts as added to the loss.
+
+    ``residuals`` (n_selected,) in eV are those of ``structures`` (numbers in the training set).
+    """
+
+    epoch: int
+    step: int
+    supervised: Tensor
+    parts: dict[str, Tensor]
+    residuals: dict[str, Tensor]
+    structures: Sequence[int]
+
+
+@dataclass
+class Sums:
+    """Means of the parts, and the time, since the last report."""
+
+    count: int = 0
+    totals: dict[str, float] = field(default_factory=dict)
+    weak_seconds: float = 0.0
+    step_seconds: float = 0.0
+
+    def add(self, values: dict[str, float], *, count: int = 1) -> None:
+        self.count += count
+        for name, value in values.items():
+            self.totals[name] = self.totals.get(name, 0.0) + count * value
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self.count for name, total in self.totals.items() if self.count}
+
+
+class Ledger:
+    """Collects entries during a step and reads them afterwards, so that no step has to wait."""
+
+    def __init__(self, watch: Stopwatch) -> None:
+        self.watch = watch
+        self._pending: list[Entry] = []
+        self._step = Sums()
+        self._epoch = Sums()
+
+    def add(self, entry: Entry) -> None:
+        self._pending.append(entry)
+
+    def settle(self) -> None:
+        """Read the pending entries.
+
+        Raises:
+            NonFiniteWeakLossError: if a weak part is infinite or not a number.
+        """
+        pending, self._pending = self._pending, []
+        for entry in pending:
+            values = {name: float(value) for name, value in entry.parts.items()}
+            for name, value in values.items():
+                if not torch.isfinite(torch.tensor(value)):
+                    raise NonFiniteWeakLossError(_non_finite(entry, name, value))
+            supervised = {"supervised": float(entry.supervised)}
+            self._step.add({**supervised, **values})
+
+    def step_report(self, step_seconds: float) -> dict[str, float]:
+        """Means over the evaluations of the last step, and the seconds of its weak part."""
+        self.settle()
+        step, self._step = self._step, Sums()
+        seconds = self.watch.seconds()
+        if step.count:
+            self._epoch.add(step.means())
+        self._epoch.weak_seconds += seconds
+        self._epoch.step_seconds += step_seconds
+        return {f"loss_{name}": mean for name, mean in step.means().items()} | {
+            "time_weak": seconds
+        }
+
+    def log_epoch(self, epoch: int) -> None:
+        """Write the epoch's means and the weak part's share of its time to MACE's log."""
+        sums, self._epoch = self._epoch, Sums()
+        if not sums.count:
+            return
+        parts = ", ".join(f"{name}={mean:.6g}" for name, mean in sums.means().items())
+        share = sums.weak_seconds / sums.step_seconds if sums.step_seconds else 0.0
+        logging.info(
+            "Epoch %d: training loss parts: %s; weak part %.0f %% of the time",
+            epoch,
+            parts,
+            100 * share,
+        )
+
+
+class ReportingLogger:
+    """MACE's ``MetricsLogger``, with the parts of the loss added to what it logs."""
+
+    def __init__(self, logger: Any, ledger: Ledger) -> None:
+        self._logger = logger
+        self._ledger = ledger
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logger, name)
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        if metrics.get("mode") == "opt":
+            metrics |= self._ledger.step_report(metrics["time"])
+        elif metrics.get("epoch") is not None:
+            self._ledger.log_epoch(metrics["epoch"])
+        self._logger.log(metrics)
+
+
+def _non_finite(entry: Entry, name: str, value: float) -> str:
+    residual = entry.residuals[name]
+    bad = [
+        number
+        for number, finite in zip(entry.structures, torch.isfinite(residual).tolist(), strict=True)
+        if not finite
+    ]
+    where = f"structure {bad[0]}" if bad else "no single structure"
+    return (
+        f"the {name} term is {value} at epoch {entry.epoch}, step {entry.step}, from {where} of "
+        "the training set (counted from 0, in MACE's order): lower the learning rate or "
+        "--weak_displacement. The checkpoints are intact."
+    )

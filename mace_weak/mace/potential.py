@@ -1,0 +1,52 @@
+"""A MACE model as a potential of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mace_weak.mace.graphs import Graph, replicated_graph
+from mace_weak.potentials import Sample
+
+
+def extra_inputs(*models: torch.nn.Module | None) -> Sequence[str]:
+    """Names of the inputs of the models beyond the usual ones (their embeddings)."""
+    names = {name for model in models for name in getattr(model, "embedding_specs", None) or {}}
+    return sorted(names)
+
+
+@dataclass
+class ModelPotential:
+    """A MACE model on a graph, as a ``Potential``.
+
+    ``at_rest`` is what the model (already) gave for the graph itself. ``frozen`` is for an anchor:
+    nothing is recorded for gradients. ``positions`` are those of the last call, for timing.
+    """
+
+    model: torch.nn.Module
+    graph: Graph
+    at_rest: Sample
+    frozen: bool = False
+    positions: Tensor | None = None
+
+    @property
+    def structure(self) -> Tensor:
+        return self.graph["batch"]
+
+    def rest(self) -> Sample:
+        return self.at_rest
+
+    def displaced(self, displacements: Tensor, *, forces: bool) -> Sample:
+        moved = (self.graph["positions"] + displacements).detach()
+        replicas = replicated_graph(self.graph, moved)
+        self.positions = replicas["positions"]
+        with torch.set_grad_enabled(forces or not self.frozen):
+            output = self.model(replicas, training=not self.frozen, compute_force=forces)
+        energy = output["energy"].view(displacements.shape[0], -1)
+        force = output["forces"].view_as(displacements) if forces else None
+        if not self.frozen:
+            return Sample(energy, force)
+        return Sample(energy.detach(), None if force is None else force.detach())

@@ -1,0 +1,227 @@
+"""The options of the weak losses: one table that every host, every check and the docs read.
+
+A host shows the options under their names with the prefix ``weak_``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mace_weak.displacements import DIRECTIONS, GAUSSIAN
+from mace_weak.errors import WeakLossError
+from mace_weak.losses import SPATIAL, TAYLOR
+from mace_weak.schedules import SCHEDULES
+
+AUTO = "auto"
+NONE = "none"
+MODEL_LABELS = "model"
+REFERENCE_LABELS = "reference"
+PREFIX = "weak_"
+
+# Default weights relative to the supervised energy term; recipes/quickstart/README.md has the
+# measurements that chose them.
+ANCHORED_WEIGHTS = {TAYLOR: 3.0, SPATIAL: 1.0}
+PLAIN_WEIGHTS = {TAYLOR: 0.001, SPATIAL: 0.001}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: how its text is read, its default, its range and what it means."""
+
+    name: str
+    parse: Callable[[str], Any]
+    default: Any
+    meaning: str
+    choices: tuple[str, ...] = ()
+    valid: Callable[[Any], bool] = lambda value: True
+    range: str = ""
+
+    @property
+    def flag(self) -> str:
+        return f"--{PREFIX}{self.name}"
+
+    def check(self, value: Any) -> Any:
+        """``value`` as the option's type.
+
+        Raises:
+            WeakLossError: if it is of another type, or outside the option's range or choices.
+        """
+        expected = self.range or f"one of {', '.join(self.choices)}"
+        try:
+            parsed = self.parse(value)
+        except (TypeError, ValueError):
+            raise WeakLossError(f"{self.flag} must be {expected}, not '{value}'") from None
+        if (self.choices and parsed not in self.choices) or not self.valid(parsed):
+            raise WeakLossError(f"{self.flag} must be {expected}, not '{value}'")
+        return parsed
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, str):
+        return int(value)
+    if value != int(value):
+        raise ValueError(value)
+    return int(value)
+
+
+def _weight(value: Any) -> float | str:
+    return AUTO if value == AUTO else _finite(value)
+
+
+def _names(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list | tuple) else str(value)
+
+
+def _weight_option(term: str, name: str) -> Option:
+    return Option(
+        name=f"{term}_weight",
+        parse=_weight,
+        default=AUTO,
+        valid=lambda value: value == AUTO or value >= 0,
+        range="a number of at least 0, or auto",
+        meaning=(
+            f"weight of the {name} term relative to the supervised per-atom energy term (no "
+            f"unit); auto: {ANCHORED_WEIGHTS[term]:g} with an anchor, {PLAIN_WEIGHTS[term]:g} "
+            "without, where the term is a curvature penalty (the prior that the energy surface "
+            "is flat)"
+        ),
+    )
+
+
+OPTIONS: tuple[Option, ...] = (
+    _weight_option(TAYLOR, "Taylor-expansion (PITC)"),
+    _weight_option(SPATIAL, "spatial-consistency (PISC)"),
+    Option(
+        name="displacement",
+        parse=_finite,
+        default=0.05,
+        valid=lambda value: 0 < value <= 0.5,
+        range="a length in Å, above 0 and up to 0.5",
+        meaning="root mean square length of the displacement of an atom, Å",
+    ),
+    Option(
+        name="direction",
+        parse=str,
+        default=GAUSSIAN,
+        choices=DIRECTIONS,
+        meaning=(
+            "direction of the displacements: random (gaussian, uniform), or adversarial: against "
+            "the force error where force labels exist, else against the anchor's forces"
+        ),
+    ),
+    Option(
+        name="anchor",
+        parse=str,
+        default=AUTO,
+        range=f"{AUTO}, {NONE} or a model file",
+        valid=bool,
+        meaning=(
+            "frozen potential whose difference to the model the weak terms act on; auto: the "
+            "foundation model if there is one; none; or a model file (loading one runs the code "
+            "pickled in it)"
+        ),
+    ),
+    Option(
+        name="schedule",
+        parse=str,
+        default="cosine",
+        choices=tuple(SCHEDULES),
+        meaning="course of the weak weight over the run; linear and cosine fall to zero",
+    ),
+    Option(
+        name="start_epoch",
+        parse=_whole,
+        default=0,
+        valid=lambda value: value >= 0,
+        range="a whole number of at least 0",
+        meaning="first epoch with the weak terms",
+    ),
+    Option(
+        name="every",
+        parse=_whole,
+        default=1,
+        valid=lambda value: value >= 1,
+        range="a whole number of at least 1",
+        meaning="apply the weak terms every k-th step",
+    ),
+    Option(
+        name="fraction",
+        parse=_finite,
+        default=1.0,
+        valid=lambda value: 0 < value <= 1,
+        range="a number above 0 and up to 1",
+        meaning="fraction of the structures that take the weak terms in a step, drawn at random",
+    ),
+    Option(
+        name="atom_fraction",
+        parse=_finite,
+        default=1.0,
+        valid=lambda value: 0 < value <= 1,
+        range="a number above 0 and up to 1",
+        meaning="fraction of the atoms that move in a random displacement",
+    ),
+    Option(
+        name="heads",
+        parse=_names,
+        default=AUTO,
+        valid=bool,
+        range=f"{AUTO} or names of heads separated by commas",
+        meaning="heads that take the weak terms; auto: all but the replay head",
+    ),
+    Option(
+        name="labels",
+        parse=str,
+        default=MODEL_LABELS,
+        choices=(MODEL_LABELS, REFERENCE_LABELS),
+        meaning="E(S) and F(S) in the Taylor term: the model's, or the labels where they exist",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeakOptions:
+    """Checked values of ``OPTIONS``, under the same names."""
+
+    taylor_weight: float | str
+    spatial_weight: float | str
+    displacement: float
+    direction: str
+    anchor: str
+    schedule: str
+    start_epoch: int
+    every: int
+    fraction: float
+    atom_fraction: float
+    heads: str
+    labels: str
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> WeakOptions:
+        """Options from ``values``, under their prefixed names; absent ones take their defaults.
+
+        Raises:
+            WeakLossError: if a value is not of its option's type, range or choices.
+        """
+        return cls(
+            **{
+                option.name: option.check(values.get(PREFIX + option.name, option.default))
+                for option in OPTIONS
+            }
+        )
+
+    def weight(self, term: str, *, anchored: bool) -> float:
+        """Weight of ``term``: as given, or the default with or without an anchor."""
+        weight = {TAYLOR: self.taylor_weight, SPATIAL: self.spatial_weight}[term]
+        if isinstance(weight, str):
+            return (ANCHORED_WEIGHTS if anchored else PLAIN_WEIGHTS)[term]
+        return weight

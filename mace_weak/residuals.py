@@ -1,0 +1,80 @@
+"""The residuals of the two physics-informed losses.
+
+Source: Takamoto, Zaverkin and Niepert, "Physics-Informed Weakly Supervised Learning for
+Interatomic Potentials", ICML 2025 (arXiv:2408.05215).
+
+Both residuals are one formula, the error of a first-order expansion of the energy from one place
+(*here*) to another (*there*):
+
+    r = E(there) − [E(here) − ⟨F(here), there − here⟩],   ⟨F, d⟩ = Σ_i F_i·d_i per structure.
+
+PITC (Taylor) expands from S to S+d. PISC (spatial) expands from S+d′ to S+d, so that two ways to
+the same place must agree. Gradients flow through every energy and force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from mace_weak.losses import SPATIAL, TAYLOR
+from mace_weak.potentials import Potential, Sample
+
+
+def work(forces: Tensor, displacement: Tensor, structure: Tensor, n_structures: int) -> Tensor:
+    """⟨F, d⟩ of each structure, in eV: (n_structures,).
+
+    ``forces`` (n_atoms, 3) in eV/Å, ``displacement`` (n_atoms, 3) in Å, ``structure`` (n_atoms,).
+    """
+    per_atom = (forces * displacement).sum(dim=-1)
+    total = torch.zeros(n_structures, dtype=per_atom.dtype, device=per_atom.device)
+    return total.index_add(0, structure, per_atom)
+
+
+def expansion_residual(here: Sample, there: Tensor, step: Tensor, structure: Tensor) -> Tensor:
+    """r = E(there) − [E(here) − ⟨F(here), step⟩], in eV: (n_structures,).
+
+    ``there`` (n_structures,) in eV is the energy at the end of ``step`` (n_atoms, 3) in Å.
+
+    Raises:
+        ValueError: if ``here`` has no forces.
+    """
+    if here.forces is None:
+        raise ValueError("the expansion needs the forces at its starting point")
+    return there - here.energy + work(here.forces, step, structure, there.shape[0])
+
+
+def weak_residuals(
+    potential: Potential, displacements: Tensor, terms: Collection[str]
+) -> dict[str, Tensor]:
+    """The residual (n_structures,) in eV of each of ``terms``, from one call of the potential.
+
+    ``displacements`` (n_replicas, n_atoms, 3) in Å are constants: d, and for ``spatial`` d′.
+    """
+    moved = potential.displaced(displacements, forces=SPATIAL in terms)
+    residuals = {}
+    if TAYLOR in terms:
+        residuals[TAYLOR] = expansion_residual(
+            potential.rest(), moved.energy[0], displacements[0], potential.structure
+        )
+    if SPATIAL in terms:
+        other = Sample(moved.energy[1], None if moved.forces is None else moved.forces[1])
+        residuals[SPATIAL] = expansion_residual(
+            other, moved.energy[0], displacements[0] - displacements[1], potential.structure
+        )
+    return residuals
+
+
+def taylor_residual(potential: Potential, displacement: Tensor) -> Tensor:
+    """PITC: r = E(S+d) − [E(S) − ⟨F(S), d⟩] in eV, (n_structures,); d (n_atoms, 3) in Å."""
+    return weak_residuals(potential, displacement.unsqueeze(0), (TAYLOR,))[TAYLOR]
+
+
+def spatial_residual(potential: Potential, displacement: Tensor, other: Tensor) -> Tensor:
+    """PISC: r = E(S+d) − [E(S+d′) − ⟨F(S+d′), d−d′⟩] in eV, (n_structures,).
+
+    ``displacement`` is d and ``other`` d′, both (n_atoms, 3) in Å.
+    """
+    return weak_residuals(potential, torch.stack([displacement, other]), (SPATIAL,))[SPATIAL]
