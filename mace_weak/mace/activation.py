@@ -8,6 +8,7 @@ in ``mace_run_train`` happens later. Where MACE is never imported, nothing else 
 from __future__ import annotations
 
 import os
+from types import ModuleType
 
 OPT_OUT = "MACE_WEAK_ACTIVATE"
 
@@ -36,7 +37,7 @@ def register() -> None:
         wrapt.register_post_import_hook(_wrap, module)
 
 
-def _wrap(module: object) -> None:
+def _wrap(module: ModuleType) -> None:
     from mace_weak.mace.wrappers import wrap_module
 
     wrap_module(module)

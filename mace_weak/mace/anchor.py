@@ -85,14 +85,14 @@ def make_anchor(
         WeakLossError: if the model lacks an element of the data, or has another cutoff, or several
             heads none of which is a head that takes the weak terms.
     """
-    own_numbers = [int(number) for number in model.atomic_numbers]
+    own_numbers = model.get_buffer("atomic_numbers").tolist()
     missing = [chemical_symbols[z] for z in atomic_numbers if z not in own_numbers]
     if missing:
         raise WeakLossError(
             f"the anchor lacks {', '.join(missing)} of the data: choose an anchor trained on all "
             "elements, or --weak_anchor=none"
         )
-    own_cutoff = float(model.r_max)
+    own_cutoff = float(model.get_buffer("r_max"))
     if abs(own_cutoff - r_max) > 1e-6:
         raise WeakLossError(
             f"the anchor has the cutoff {own_cutoff:g} Å, the training {r_max:g} Å, and they share "

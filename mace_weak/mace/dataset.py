@@ -47,10 +47,10 @@ class WeakDataset(Dataset):
         data[STRUCTURE] = str(self.first_number + index)
         if self.anchored:
             if self.labels is None:
-                energy, forces = torch.zeros(()), torch.zeros_like(data["positions"])
+                data[ANCHOR_ENERGY] = torch.zeros(())
+                data[ANCHOR_FORCES] = torch.zeros_like(data["positions"])
             else:
-                energy, forces = self.labels[index]
-            data[ANCHOR_ENERGY], data[ANCHOR_FORCES] = energy, forces
+                data[ANCHOR_ENERGY], data[ANCHOR_FORCES] = self.labels[index]
         return data
 
 
@@ -79,7 +79,8 @@ def prepare_training_set(
     weak terms.
     """
     eligible: list[bool] = []
-    for position, (head, dataset) in enumerate(zip(heads, train_set.datasets, strict=True)):
+    datasets: list[Any] = train_set.datasets
+    for position, (head, dataset) in enumerate(zip(heads, datasets, strict=True)):
         weak = head in weak_heads
         if weak and not isinstance(dataset, list):
             check_packed_labels(dataset, head)
@@ -87,7 +88,7 @@ def prepare_training_set(
         if anchor is not None and weak:
             labels = anchor_dataset_labels(anchor, dataset, batch_size=batch_size, device=device)
             logging.info("Weak losses: the anchor labelled %d structures", len(labels))
-        train_set.datasets[position] = WeakDataset(
+        datasets[position] = WeakDataset(
             dataset, first_number=len(eligible), labels=labels, anchored=anchor is not None
         )
         eligible.extend([weak] * len(dataset))

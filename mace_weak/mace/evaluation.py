@@ -18,7 +18,7 @@ from mace_weak.losses import SPATIAL
 from mace_weak.mace.anchor import Anchor
 from mace_weak.mace.dataset import anchor_labels, structure_numbers
 from mace_weak.mace.graphs import Selection, graph_of
-from mace_weak.mace.potential import ModelPotential, extra_inputs
+from mace_weak.mace.potential import ModelPotential, extra_inputs, position_energy
 from mace_weak.options import REFERENCE_LABELS, WeakOptions
 from mace_weak.potentials import Difference, Labelled, Potential, Sample
 from mace_weak.residuals import weak_residuals
@@ -26,7 +26,7 @@ from mace_weak.residuals import weak_residuals
 
 def batch_residuals(
     batch: Any,
-    prediction: dict[str, Any],
+    prediction: dict[str, Tensor],
     selection: Selection,
     *,
     model: torch.nn.Module,
@@ -39,61 +39,74 @@ def batch_residuals(
 
     ``prediction`` is the model's output for the whole batch, with forces that carry gradients.
     """
-    graph = graph_of(batch, selection, extra_inputs(model, anchor and anchor.model))
-    rest = Sample(
-        selection.per_structure(prediction["energy"]), selection.per_atom(prediction["forces"])
+    graph = graph_of(batch, selection, extra_inputs(model, getattr(anchor, "model", None)))
+    own = ModelPotential(
+        model,
+        graph,
+        Sample(
+            selection.per_structure(position_energy(prediction)),
+            selection.per_atom(prediction["forces"]),
+        ),
     )
-    own = ModelPotential(model, graph, rest)
     potential: Potential = own
     if options.labels == REFERENCE_LABELS:
-        potential = Labelled(
-            potential,
-            energy=selection.per_structure(batch["energy"]),
-            forces=selection.per_atom(batch["forces"]),
-            has_energy=selection.per_structure(batch["energy_weight"] > 0),
-            has_forces=selection.per_structure(batch["forces_weight"] > 0),
-        )
-    anchor_rest = None
+        potential = _labelled(own, batch, prediction, selection)
+    reference = own  # where there are no labels to be adversarial to
     if anchor is not None:
         energy, forces = anchor_labels(batch)
-        anchor_rest = Sample(selection.per_structure(energy), selection.per_atom(forces))
-        potential = Difference(potential, anchor.potential(graph, anchor_rest))
-    random = options.direction if options.direction != ADVERSARIAL else GAUSSIAN
-    numbers = structure_numbers(batch)
-    displacements = structure_displacements(
-        [numbers[row] for row in selection.rows],
-        selection.sizes,
-        n_replicas=2 if SPATIAL in terms else 1,
-        seeds=seeds,
-        length=options.displacement,
-        direction=random,
-        atom_fraction=options.atom_fraction,
-    ).to(graph["positions"], non_blocking=True)
+        rest = Sample(selection.per_structure(energy), selection.per_atom(forces))
+        reference = anchor.potential(graph, rest)
+        potential = Difference(potential, reference)
+    displacements = _random_displacements(batch, selection, options, terms, seeds).to(
+        graph["positions"], non_blocking=True
+    )
     if options.direction == ADVERSARIAL:
-        error = _force_error(batch, selection, rest.forces, anchor_rest)
-        against = adversarial_displacement(
-            error,
+        displacements[0] = adversarial_displacement(
+            _force_error(own, _labelled(reference, batch, prediction, selection)),
             own.structure,
             n_structures=len(selection.rows),
             length=options.displacement,
             otherwise=displacements[0],
         )
-        displacements = torch.cat([against.unsqueeze(0), displacements[1:]])
     residuals = weak_residuals(potential, displacements, terms)
-    if own.positions is None:
-        raise RuntimeError("the model was not evaluated at displaced positions")
     return residuals, own.positions
 
 
-def _force_error(
-    batch: Any, selection: Selection, forces: Tensor, anchor_rest: Sample | None
+def _random_displacements(
+    batch: Any,
+    selection: Selection,
+    options: WeakOptions,
+    terms: Sequence[str],
+    seeds: Sequence[int],
 ) -> Tensor:
-    """F − F_ref (n_atoms, 3) in eV/Å; without labels, F − F₀ of the anchor, or zero."""
-    structure = torch.repeat_interleave(
-        torch.arange(len(selection.sizes)), torch.tensor(selection.sizes)
-    ).to(forces.device, non_blocking=True)
-    labelled = selection.per_structure(batch["forces_weight"] > 0)[structure].unsqueeze(-1)
-    error = forces.detach() - selection.per_atom(batch["forces"])
-    if anchor_rest is None or anchor_rest.forces is None:
-        return torch.where(labelled, error, torch.zeros_like(error))
-    return torch.where(labelled, error, forces.detach() - anchor_rest.forces)
+    numbers = structure_numbers(batch)
+    return structure_displacements(
+        [numbers[row] for row in selection.rows],
+        selection.sizes,
+        n_replicas=2 if SPATIAL in terms else 1,
+        seeds=seeds,
+        length=options.displacement,
+        direction=GAUSSIAN if options.direction == ADVERSARIAL else options.direction,
+        atom_fraction=options.atom_fraction,
+    )
+
+
+def _labelled(
+    potential: Potential, batch: Any, prediction: dict[str, Tensor], selection: Selection
+) -> Labelled:
+    atoms_alone = (prediction["energy"] - position_energy(prediction)).detach()
+    return Labelled(
+        potential,
+        energy=selection.per_structure(batch["energy"] - atoms_alone),
+        forces=selection.per_atom(batch["forces"]),
+        has_energy=selection.per_structure(batch["energy_weight"] > 0),
+        has_forces=selection.per_structure(batch["forces_weight"] > 0),
+    )
+
+
+def _force_error(own: Potential, reference: Potential) -> Tensor:
+    """F − F_ref (n_atoms, 3) in eV/Å, a constant."""
+    forces, expected = own.rest().forces, reference.rest().forces
+    if forces is None or expected is None:
+        raise ValueError("adversarial displacements need the forces")
+    return (forces - expected).detach()

@@ -96,7 +96,7 @@ class WeakLoss(torch.nn.Module):
         )
         n_atoms = selection.per_structure(ref["ptr"][1:] - ref["ptr"][:-1])
         structure_weight = selection.per_structure(ref["weight"]) / bridge.options.fraction
-        energy_weight = self.validation_loss.energy_weight
+        energy_weight = self.validation_loss.get_buffer("energy_weight")
         parts = {}
         for term, residual in residuals.items():
             penalties = structure_weight * self.penalty(residual / n_atoms)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,19 +18,28 @@ def extra_inputs(*models: torch.nn.Module | None) -> Sequence[str]:
     return sorted(names)
 
 
+def position_energy(output: Mapping[str, Tensor]) -> Tensor:
+    """Energies (n_structures,) in eV of a MACE output, without the atoms' own where it tells them.
+
+    These cancel in every residual, and all-electron energies would leave float32 few digits.
+    """
+    return output.get("interaction_energy", output["energy"])
+
+
 @dataclass
 class ModelPotential:
     """A MACE model on a graph, as a ``Potential``.
 
     ``at_rest`` is what the model (already) gave for the graph itself. ``frozen`` is for an anchor:
-    nothing is recorded for gradients. ``positions`` are those of the last call, for timing.
+    nothing is recorded for gradients. ``positions`` (n_replicas · n_atoms, 3) in Å are those of the
+    last call, where its backward pass ends.
     """
 
     model: torch.nn.Module
     graph: Graph
     at_rest: Sample
     frozen: bool = False
-    positions: Tensor | None = None
+    positions: Tensor = field(default_factory=lambda: torch.empty(0, 3))
 
     @property
     def structure(self) -> Tensor:
@@ -45,7 +54,7 @@ class ModelPotential:
         self.positions = replicas["positions"]
         with torch.set_grad_enabled(forces or not self.frozen):
             output = self.model(replicas, training=not self.frozen, compute_force=forces)
-        energy = output["energy"].view(displacements.shape[0], -1)
+        energy = position_energy(output).view(displacements.shape[0], -1)
         force = output["forces"].view_as(displacements) if forces else None
         if not self.frozen:
             return Sample(energy, force)

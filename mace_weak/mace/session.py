@@ -57,7 +57,10 @@ class WeakSession:
             heads = list(built["heads"])
             self.weak_heads = self._choose_heads(heads)
             self.bridge.anchor = self._make_anchor(
-                built.get("model_foundation"), heads, built["z_table"].zs, float(model.r_max)
+                built.get("model_foundation"),
+                heads,
+                built["z_table"].zs,
+                float(model.get_buffer("r_max")),
             )
 
     def _choose_heads(self, heads: list[str]) -> list[str]:
