@@ -1,0 +1,37 @@
+"""Structures for the tests of the core."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+SIZES = (3, 1, 4)
+
+
+@pytest.fixture
+def structure() -> Tensor:
+    return torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES))
+
+
+@pytest.fixture
+def positions(structure: Tensor) -> Tensor:
+    """A triangle, a lone atom and a tetrahedron, somewhat distorted, Å."""
+    ideal = torch.tensor(
+        [
+            [0.0, 0.0, 0.0], [1.3, 0.0, 0.0], [0.5, 1.2, 0.0],
+            [5.0, 5.0, 5.0],
+            [0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 1.0],
+        ],
+        dtype=torch.float64,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    return ideal + 0.05 * torch.randn(ideal.shape, dtype=torch.float64, generator=generator)
+
+
+@pytest.fixture
+def displacements(positions: Tensor) -> Tensor:
+    """Two displacements (2, n_atoms, 3) in Å."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (2, *positions.shape)
+    return 0.03 * torch.randn(shape, dtype=torch.float64, generator=generator)

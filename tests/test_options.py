@@ -1,0 +1,63 @@
+"""The option table: every option's range, and defaults that agree with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from mace_weak.errors import WeakLossError
+from mace_weak.losses import SPATIAL, TAYLOR, loss_terms
+from mace_weak.options import ANCHORED_WEIGHTS, OPTIONS, PLAIN_WEIGHTS, PREFIX, WeakOptions
+
+
+def test_defaults_pass_their_own_checks():
+    options = WeakOptions.from_mapping({})
+    assert {option.name: option.default for option in OPTIONS} == vars(options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("taylor_weight", "-1"),
+        ("taylor_weight", "heavy"),
+        ("taylor_weight", "nan"),
+        ("spatial_weight", "inf"),
+        ("displacement", "0"),
+        ("displacement", "0.6"),
+        ("displacement", "far"),
+        ("direction", "up"),
+        ("anchor", ""),
+        ("schedule", "sine"),
+        ("start_epoch", "-1"),
+        ("start_epoch", "1.5"),
+        ("every", "0"),
+        ("every", "2.5"),
+        ("every", "often"),
+        ("fraction", "0"),
+        ("fraction", "1.1"),
+        ("atom_fraction", "nan"),
+        ("heads", ""),
+        ("labels", "none"),
+    ],
+)
+def test_values_outside_the_range_are_refused_by_name(name, value):
+    with pytest.raises(WeakLossError, match=rf"--weak_{name} must be .+, not '{value}'"):
+        WeakOptions.from_mapping({PREFIX + name: value})
+
+
+def test_text_and_numbers_are_read_alike():
+    text = WeakOptions.from_mapping({"weak_every": "3", "weak_taylor_weight": "2.5"})
+    numbers = WeakOptions.from_mapping({"weak_every": 3, "weak_taylor_weight": 2.5})
+    assert text == numbers
+    assert WeakOptions.from_mapping({"weak_heads": ["a", "b"]}).heads == "a,b"
+
+
+def test_the_default_weight_depends_on_the_anchor():
+    options = WeakOptions.from_mapping({"weak_spatial_weight": 0.5})
+    assert options.weight(TAYLOR, anchored=True) == ANCHORED_WEIGHTS[TAYLOR]
+    assert options.weight(TAYLOR, anchored=False) == PLAIN_WEIGHTS[TAYLOR]
+    assert options.weight(SPATIAL, anchored=False) == 0.5
+
+
+def test_an_unknown_loss_lists_the_known_ones():
+    with pytest.raises(WeakLossError, match="weak_taylor, weak_spatial, weak_piwsl"):
+        loss_terms("weak_tailor")
