@@ -102,7 +102,8 @@ def check_packed_labels(dataset: Any, head: str) -> None:
         WeakLossError: if a label is NaN or infinite, or no structure has an energy.
     """
     has_energy = False
-    for number, data in enumerate(dataset):
+    for number in range(len(dataset)):  # MACE's packed data sets end iteration badly
+        data = dataset[number]
         has_energy |= bool(data["energy_weight"] > 0)
         for label in ("energy", "forces", "stress", "virials"):
             if not torch.isfinite(data[label]).all():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +19,7 @@ from mace_weak.mace import registry
 from mace_weak.versions import require_supported
 
 HOST = "mace-torch"
-PATCHED_MARK = "loss_plugins"  # the module that the patch adds and the patched ones import
+PATCH_MODULE = "loss_plugins.py"  # which the patch adds beside the modules concerned
 
 
 class _Run:
@@ -96,7 +97,7 @@ def wrap_module(module: ModuleType) -> None:
     In a MACE outside the supported range nothing is wrapped, and its parser refuses the losses
     with the reason.
     """
-    if hasattr(module, PATCHED_MARK):
+    if Path(str(module.__file__)).with_name(PATCH_MODULE).exists():
         return
     try:
         require_supported(HOST)

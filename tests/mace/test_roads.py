@@ -1,0 +1,118 @@
+"""Every road through MACE keeps the weak term: a test for each row of the README's table.
+
+The proof is in the numbers: the weak part is not zero, and the parameters are other ones than
+those of the same run with the supervised loss alone.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from training import SMALL_MODEL, Run, train
+
+from mace_weak.losses import loss_terms
+
+SCRATCH = (*SMALL_MODEL, "--E0s=average", "--valid_fraction=0.3")
+FINETUNE = (
+    "--foundation_model={foundation}",
+    "--E0s=estimated",
+    "--valid_fraction=0.3",
+    "--multiheads_finetuning=False",
+)
+REPLAY = (
+    "--foundation_model={foundation}",
+    "--E0s=estimated",
+    "--valid_fraction=0.3",
+    "--multiheads_finetuning=True",
+    "--pt_train_file={molecules}",
+)
+TAYLOR = "--loss=weak_taylor"
+
+# The rows of the README's table: name, training file, flags.
+ROADS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "from scratch": ("molecules", (*SCRATCH, TAYLOR, "--model=MACE")),
+    "from scratch, `ScaleShiftMACE`": ("molecules", (*SCRATCH, TAYLOR, "--model=ScaleShiftMACE")),
+    "from scratch, anchored on a model file": (
+        "molecules",
+        (*SCRATCH, TAYLOR, "--weak_anchor={foundation}"),
+    ),
+    "fine-tuning, energies and forces": ("ethanol_forces", (*FINETUNE, TAYLOR)),
+    "fine-tuning, energies only": ("ethanol", (*FINETUNE, TAYLOR)),
+    "fine-tuning, `weak_spatial`": ("ethanol", (*FINETUNE, "--loss=weak_spatial")),
+    "fine-tuning, `weak_piwsl`": ("ethanol", (*FINETUNE, "--loss=weak_piwsl")),
+    "multihead replay fine-tuning": ("ethanol", (*REPLAY, TAYLOR)),
+    "Stage Two": ("ethanol", (*FINETUNE, TAYLOR, "--swa", "--start_swa=1")),
+    "EMA": ("ethanol", (*FINETUNE, TAYLOR, "--ema")),
+    "L-BFGS": ("ethanol", (*FINETUNE, TAYLOR, "--lbfgs", "--weak_schedule=constant")),
+    "`--lora`": ("ethanol", (*FINETUNE, TAYLOR, "--lora=True")),
+    "`--freeze`": ("ethanol", (*FINETUNE, TAYLOR, "--freeze=5")),
+    "schedule-free optimiser": ("ethanol", (*FINETUNE, TAYLOR, "--optimizer=schedulefree")),
+    "`--default_dtype=float32`": (
+        "ethanol",
+        (*FINETUNE, TAYLOR, "--default_dtype=float32", "--foundation_model={single}"),
+    ),
+    "HDF5 data": ("packed", (*FINETUNE, TAYLOR, "--atomic_numbers=[1, 6, 8]")),
+    "data loader workers": ("ethanol", (*FINETUNE, TAYLOR, "--num_workers=1")),
+    "periodic, `stress`": ("copper", (*SCRATCH, TAYLOR, "--weak_base_loss=stress")),
+    "periodic, `virials`": ("copper", (*SCRATCH, TAYLOR, "--weak_base_loss=virials")),
+    "periodic, `huber`": ("copper", (*SCRATCH, TAYLOR, "--weak_base_loss=huber")),
+    "periodic, `universal`": ("copper", (*SCRATCH, TAYLOR, "--weak_base_loss=universal")),
+    "`l1l2energyforces`": ("molecules", (*SCRATCH, TAYLOR, "--weak_base_loss=l1l2energyforces")),
+    "adversarial displacements": (
+        "ethanol_forces",
+        (*FINETUNE, TAYLOR, "--weak_direction=adversarial"),
+    ),
+    "reference labels": ("ethanol_forces", (*FINETUNE, TAYLOR, "--weak_labels=reference")),
+    "every second step, half of the structures": (
+        "ethanol",
+        (*FINETUNE, "--loss=weak_piwsl", "--weak_every=2", "--weak_fraction=0.5"),
+    ),
+}
+
+
+def supervised(flags: tuple[str, ...]) -> list[str]:
+    """The flags of the same run with the supervised loss alone."""
+    base = [flag.split("=")[1] for flag in flags if flag.startswith("--weak_base_loss")]
+    kept = [flag for flag in flags if not flag.startswith(("--loss", "--weak_"))]
+    return [*kept, f"--loss={(base or ['weighted'])[0]}"]
+
+
+@pytest.fixture
+def pair(tmp_path, foundation, files, request) -> tuple[Run, Run]:
+    """A weak run of a road, and the same run with the supervised loss alone."""
+    name, flags = ROADS[request.param]
+    if name == "packed":
+        folder = request.getfixturevalue("packed")
+        data = [
+            f"--train_file={folder}/train.h5",
+            f"--valid_file={folder}/valid.h5",
+            "--E0s=foundation",
+        ]
+    else:
+        data = [f"--train_file={getattr(files, name)}"]
+    single = foundation.with_name("single.model")
+    if not single.exists():
+        torch.save(torch.load(foundation, weights_only=False).float(), single)
+    fills = {"foundation": foundation, "single": single, "molecules": files.molecules}
+
+    def filled(given: list[str]) -> list[str]:
+        return [flag.format(**fills) for flag in given]
+
+    return (
+        train(tmp_path / "weak", *filled(list(flags)), *data),
+        train(tmp_path / "supervised", *filled(supervised(flags)), *data),
+    )
+
+
+@pytest.mark.parametrize("pair", ROADS, indirect=True)
+def test_the_weak_term_is_trained_on(pair, request):
+    weak, alone = pair
+    flags = ROADS[request.node.callspec.params["pair"]][1]
+    name = next(flag.split("=")[1] for flag in flags if flag.startswith("--loss"))
+    for term in loss_terms(name):
+        assert max(step.get(f"loss_{term}", 0.0) for step in weak.steps) > 0
+    assert "loss_supervised" not in alone.steps[0]
+    assert weak.parameters.shape == alone.parameters.shape
+    assert float((weak.parameters - alone.parameters).abs().max()) > 1e-8
+    assert all(step["time_weak"] <= step["time"] for step in weak.steps)
+    assert "weak part" in weak.log
