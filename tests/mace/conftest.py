@@ -89,6 +89,20 @@ def foundation(tmp_path_factory, files) -> Path:
 
 
 @pytest.fixture(scope="session")
+def copper_foundation(tmp_path_factory, files) -> Path:
+    """A small MACE trained for a moment on copper."""
+    run = train(
+        tmp_path_factory.mktemp("copper_foundation"),
+        *SMALL_MODEL,
+        "--model=ScaleShiftMACE",
+        f"--train_file={files.copper}",
+        "--valid_fraction=0.4",
+        "--E0s=average",
+    )
+    return run.folder / "run.model"
+
+
+@pytest.fixture(scope="session")
 def packed(tmp_path_factory, files) -> Path:
     """The ethanol energies as HDF5 files, as MACE's preprocessing writes them."""
     from mace.data import KeySpecification, load_from_xyz, save_configurations_as_HDF5

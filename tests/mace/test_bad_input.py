@@ -1,0 +1,194 @@
+"""Bad input ends with one line that says what is wrong and how to mend it, before any training."""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.io import read, write
+from training import SMALL_MODEL, train
+
+import mace_weak.versions
+from mace_weak.errors import WeakLossError
+from mace_weak.mace import activation, wrappers
+
+FINETUNE = (
+    "--loss=weak_taylor",
+    "--foundation_model={foundation}",
+    "--E0s=estimated",
+    "--valid_fraction=0.3",
+    "--multiheads_finetuning=False",
+)
+SCRATCH = ("--loss=weak_taylor", *SMALL_MODEL, "--E0s=average", "--valid_fraction=0.3")
+
+CASES = {
+    "negative weight": (FINETUNE, ["--weak_taylor_weight=-1"], "--weak_taylor_weight must be"),
+    "weight no number": (FINETUNE, ["--weak_taylor_weight=big"], "a number of at least 0, or auto"),
+    "far displacement": (FINETUNE, ["--weak_displacement=2"], "above 0 and up to 0.5, not '2'"),
+    "fraction of zero": (FINETUNE, ["--weak_fraction=0"], "--weak_fraction must be"),
+    "every half step": (FINETUNE, ["--weak_every=0.5"], "--weak_every must be a whole number"),
+    "unknown schedule": (FINETUNE, ["--weak_schedule=exp"], "one of constant, linear, cosine"),
+    "unknown direction": (FINETUNE, ["--weak_direction=x"], "gaussian, uniform, adversarial"),
+    "unknown base loss": (FINETUNE, ["--weak_base_loss=dipole"], "one of weighted, huber"),
+    "starts after the end": (FINETUNE, ["--weak_start_epoch=2"], "not before the end of training"),
+    "weight of an absent term": (
+        FINETUNE,
+        ["--weak_spatial_weight=1"],
+        "no effect with --loss=weak_taylor: choose --loss=weak_spatial",
+    ),
+    "weak option, other loss": (
+        FINETUNE,
+        ["--loss=weighted", "--weak_every=2"],
+        "--weak_every has no effect with --loss=weighted: choose --loss=weak_taylor",
+    ),
+    "dipoles": (SCRATCH, ["--model=AtomicDipolesMACE"], "not on --model=AtomicDipolesMACE"),
+    "no forces": (FINETUNE, ["--compute_forces=False"], "leave --compute_forces=False away"),
+    "cueq absent": (FINETUNE, ["--enable_cueq=True"], "needs cuequivariance-torch"),
+    "oeq absent": (FINETUNE, ["--enable_oeq=True"], "needs openequivariance"),
+    "line search with every": (FINETUNE, ["--lbfgs", "--weak_every=2"], "use --weak_fraction"),
+    "auto anchor, no foundation": (SCRATCH, ["--weak_anchor=auto"], "needs a foundation model"),
+    "anchor missing": (SCRATCH, ["--weak_anchor=no.model"], "there is no file 'no.model'"),
+    "anchor truncated": (SCRATCH, ["--weak_anchor={truncated}"], "cannot be read as a model"),
+    "anchor no model": (SCRATCH, ["--weak_anchor={linear}"], "holds a Linear, not a MACE model"),
+    "anchor cutoff": (
+        SCRATCH,
+        ["--weak_anchor={foundation}", "--r_max=3.5"],
+        "the anchor has the cutoff 4 Å, the training 3.5 Å",
+    ),
+    "anchor elements": (
+        SCRATCH,
+        ["--weak_anchor={foundation}", "--train_file={copper}"],
+        "the anchor lacks Cu of the data",
+    ),
+    "unknown head": (FINETUNE, ["--weak_heads=other"], "there is no head other; the heads of"),
+    "no energies": (
+        FINETUNE,
+        ["--energy_key=nowhere"],
+        "has an energy under the key 'nowhere': set --energy_key",
+    ),
+    "NaN energy": (FINETUNE, ["--train_file={nan}"], "frame 2 (counted from 0): its energy"),
+    "infinite force": (FINETUNE, ["--train_file={inf}"], "frame 1 (counted from 0): its forces"),
+    "NaN in validation": (FINETUNE, ["--valid_file={nan}"], "nan.xyz', frame 2"),
+    "no training file": (FINETUNE, ["--train_file=none.xyz"], "there is no file 'none.xyz'"),
+    "unreadable file": (FINETUNE, ["--train_file={truncated}"], "cannot be read"),
+    "adversarial, no labels": (
+        SCRATCH,
+        ["--weak_direction=adversarial", "--train_file={ethanol}"],
+        "needs force labels or an anchor",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory, files, foundation) -> dict[str, Path]:
+    """Paths for the cases: good files, and broken ones."""
+    folder = tmp_path_factory.mktemp("broken")
+    frames = read(files.ethanol, ":")
+    frames[2].info["REF_energy"] = np.nan
+    write(folder / "nan.xyz", frames)
+    frames = read(files.ethanol_forces, ":")
+    frames[1].arrays["REF_forces"][3, 0] = np.inf
+    write(folder / "inf.xyz", frames)
+    (folder / "truncated.model").write_bytes(foundation.read_bytes()[:5000])
+    torch.save(torch.nn.Linear(2, 2), folder / "linear.model")
+    return {
+        "foundation": foundation,
+        "copper": files.copper,
+        "ethanol": files.ethanol,
+        "nan": folder / "nan.xyz",
+        "inf": folder / "inf.xyz",
+        "truncated": folder / "truncated.model",
+        "linear": folder / "linear.model",
+    }
+
+
+def refusal(folder: Path, *flags: str) -> str:
+    """The one line with which a training is refused; nothing may have been trained."""
+    with pytest.raises(SystemExit) as stop:
+        train(folder, *flags)
+    assert not list(folder.glob("results/*"))
+    assert not list(folder.glob("checkpoints/*"))
+    return str(stop.value)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_refused(case, tmp_path, broken, files):
+    base, extra, message = CASES[case]
+    default = files.molecules if base is SCRATCH else files.ethanol
+    flags = [flag.format(**broken) for flag in (*base, *extra)]
+    line = refusal(tmp_path, f"--train_file={default}", *flags)
+    assert line.startswith("mace-weak: ")
+    assert message in line
+    assert "\n" not in line
+
+
+def test_an_unknown_loss_lists_the_valid_ones(tmp_path, capsys):
+    refusal(tmp_path, "--loss=weak_tailor")
+    assert "weak_taylor" in capsys.readouterr().err.split("choose from")[1]
+
+
+def test_an_anchor_with_other_heads_is_refused(tmp_path, broken, files, foundation):
+    model = torch.load(foundation, weights_only=False)
+    model.heads = ["one", "other"]
+    torch.save(model, tmp_path / "heads.model")
+    line = refusal(
+        tmp_path / "run", *SCRATCH, f"--train_file={files.molecules}",
+        f"--weak_anchor={tmp_path / 'heads.model'}",
+    )  # fmt: skip
+    assert "the anchor has the heads one, other, but not Default" in line
+
+
+def test_packed_labels_are_checked(tmp_path, packed, foundation):
+    import h5py
+
+    bad = tmp_path / "bad.h5"
+    bad.write_bytes((packed / "train.h5").read_bytes())
+    with h5py.File(bad, "r+") as file:
+        file["config_batch_0/config_3/properties/energy"][()] = np.nan
+    line = refusal(
+        tmp_path / "run", *FINETUNE[:1], f"--foundation_model={foundation}", "--E0s=foundation",
+        "--multiheads_finetuning=False", "--atomic_numbers=[1, 6, 8]", f"--train_file={bad}",
+        f"--valid_file={packed}/valid.h5",
+    )  # fmt: skip
+    assert "the energy of structure 3 (counted from 0)" in line
+
+
+def test_mace_outside_the_supported_range_is_refused(monkeypatch, capsys):
+    import mace.tools.arg_parser as stock
+
+    module = type(stock)("mace.tools.arg_parser")
+    module.__file__ = stock.__file__
+    module.build_default_arg_parser = stock.build_default_arg_parser.__wrapped__
+    monkeypatch.setattr(mace_weak.versions, "installed", lambda name: "0.4.0")
+    wrappers.wrap_module(module)
+    parser = module.build_default_arg_parser()
+    with pytest.raises(SystemExit, match=r"support mace-torch .*0\.3\.16.*, found 0\.4\.0: pip"):
+        parser.parse_args(["--name=x", "--loss=weak_taylor"])
+    assert parser.parse_args(["--name=x", "--loss=huber"]).loss == "huber"
+
+
+def test_mace_and_nequip_in_one_environment_are_refused(tmp_path, monkeypatch, files):
+    versions = {"nequip": "0.6.2", "e3nn": "0.4.4"}
+    monkeypatch.setattr(
+        mace_weak.versions, "version", lambda name: versions.get(name) or metadata.version(name)
+    )
+    line = refusal(tmp_path, *SCRATCH, f"--train_file={files.molecules}")
+    assert "nequip 0.6.2 are in one environment with e3nn 0.4.4" in line
+    assert "make an environment for each" in line
+
+
+def test_a_host_without_declared_support_is_refused():
+    with pytest.raises(WeakLossError, match="declares no support for schnet"):
+        mace_weak.versions.supported("schnet")
+
+
+def test_registration_twice_changes_nothing():
+    module = importlib.import_module("mace.tools.train")
+    before = module.train
+    activation.register()
+    wrappers.wrap_module(module)
+    assert module.train is before
