@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from copy import deepcopy
+from importlib import import_module
 from typing import Any
 
 import torch
+from mace.tools import torch_geometric
 
 from mace_weak.errors import WeakLossError
 from mace_weak.versions import installed
@@ -33,9 +35,9 @@ def refuse_absent_backends(args: argparse.Namespace) -> None:
 
 
 def check_accelerated(
-    args: argparse.Namespace, model: torch.nn.Module, batch: Any, device: torch.device
+    args: argparse.Namespace, model: torch.nn.Module, dataset: Any, device: torch.device
 ) -> None:
-    """Check on one batch that a converted model has the energies and forces of the original.
+    """Check on the first structure that a converted model equals the original in E and F.
 
     Conversions have given wrong energies for some models, and some cannot be differentiated
     twice, which the losses need.
@@ -48,10 +50,9 @@ def check_accelerated(
     for flag, (distribution, module) in BACKENDS.items():
         if not getattr(args, flag):
             continue
-        from importlib import import_module
-
         try:
             original = import_module(module).run(deepcopy(model), device=device)
+            batch = torch_geometric.Batch.from_data_list([dataset[0]])
             graph = batch.to(device).to_dict()
             expected = original(dict(graph), training=False)
             found = model(dict(graph), training=True)

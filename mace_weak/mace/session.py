@@ -106,7 +106,7 @@ class WeakSession:
         """Fill the bridge from the arguments of ``mace.tools.train``; returns those to use."""
         bridge, loader = self.bridge, given["train_loader"]
         device = torch.device(given["device"])
-        check_accelerated(self.args, given["model"], next(iter(loader)), device)
+        check_accelerated(self.args, given["model"], loader.dataset, device)
         bridge.model = given["model"]
         bridge.steps_per_epoch = len(loader)
         bridge.ledger = Ledger(Stopwatch(device))

@@ -1,0 +1,96 @@
+"""Test errors of MACE models: a table, and predicted against reference forces."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from ase.io import read
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Energy errors (meV/atom), and predicted and reference force components (eV/Å)."""
+
+    energy: np.ndarray
+    predicted: np.ndarray
+    reference: np.ndarray
+
+    @property
+    def energy_rmse(self) -> float:
+        """In meV/atom, after the mean error is taken off: a level of theory has its own zero."""
+        return float(np.std(self.energy))
+
+    @property
+    def force_rmse(self) -> float:
+        """In meV/Å."""
+        return float(1e3 * np.sqrt(np.mean((self.predicted - self.reference) ** 2)))
+
+    @property
+    def slope(self) -> float:
+        """Of predicted against reference forces: below 1, the surface is too soft."""
+        return float(np.sum(self.predicted * self.reference) / np.sum(self.reference**2))
+
+
+def evaluate(model: Path, test: Path, device: str) -> Errors:
+    """Errors of a model by MACE's own ``mace_eval_configs``."""
+    script = Path(sys.executable).parent / "mace_eval_configs"
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "predicted.xyz"
+        subprocess.run(
+            [script, f"--configs={test}", f"--model={model}", f"--output={output}",
+             f"--device={device}", "--default_dtype=float32"],
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
+        frames = read(output, ":")
+    energy = [
+        1e3 * (frame.info["MACE_energy"] - frame.info["REF_energy"]) / len(frame)
+        for frame in frames
+    ]
+    return Errors(
+        np.array(energy),
+        np.concatenate([frame.arrays["MACE_forces"].ravel() for frame in frames]),
+        np.concatenate([frame.arrays["REF_forces"].ravel() for frame in frames]),
+    )
+
+
+def markdown_table(errors: dict[str, Errors]) -> str:
+    """A row for each model."""
+    rows = [
+        f"| {name} | {error.energy_rmse:.1f} | {error.force_rmse:.0f} | {error.slope:.2f} |"
+        for name, error in errors.items()
+    ]
+    return "\n".join(
+        ["| model | energy, meV/atom | forces, meV/Å | force slope |", "|---|---|---|---|", *rows]
+    )
+
+
+def draw_parity(errors: dict[str, Errors], path: Path) -> None:
+    """Predicted against reference force components, a panel for each model."""
+    columns = min(len(errors), 4)
+    rows = -(-len(errors) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.4 * columns, 3.6 * rows), squeeze=False, sharex=True, sharey=True
+    )
+    limit = 1.05 * max(float(np.abs(error.reference).max()) for error in errors.values())
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, (name, error) in zip(axes.flat, errors.items(), strict=False):
+        axis.set_axis_on()
+        axis.plot([-limit, limit], [-limit, limit], color="0.6", linewidth=1, zorder=0)
+        axis.scatter(error.reference, error.predicted, s=4, alpha=0.3, linewidths=0)
+        axis.set_title(f"{name}\nforce RMSE {error.force_rmse:.0f} meV/Å", fontsize=10)
+        axis.set_xlim(-limit, limit)
+        axis.set_ylim(-limit, limit)
+        axis.set_aspect("equal")
+    figure.supxlabel("reference force component, eV/Å")
+    figure.supylabel("predicted, eV/Å")
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,41 @@
+"""Two processes give the gradients of one on the joint batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from ase.io import read, write
+from commands import SCRIPTS, trained
+
+WORKER = str(Path(__file__).with_name("distributed_worker.py"))
+
+
+def torchrun(processes: int) -> list[str]:
+    return [str(SCRIPTS / "torchrun"), f"--nproc-per-node={processes}", "--standalone", WORKER]
+
+
+@pytest.mark.parametrize("loss", ["weighted", "weak_piwsl"])
+def test_two_processes_equal_one_on_the_joint_batch(tmp_path, files, foundation, loss):
+    """Four structures are one step: two in each process, or four in one."""
+    frames = read(files.ethanol, ":8")
+    write(tmp_path / "train.xyz", frames[:4])
+    write(tmp_path / "valid.xyz", frames[4:])
+    flags = (
+        f"--train_file={tmp_path / 'train.xyz'}",
+        f"--valid_file={tmp_path / 'valid.xyz'}",
+        "--E0s=estimated",
+        "--multiheads_finetuning=False",
+        f"--foundation_model={foundation}",
+        f"--loss={loss}",
+        "--distributed",
+        "--launcher=torchrun",
+        "--max_num_epochs=4",
+    )
+    one = trained(tmp_path / "one", torchrun(1), *flags, "--batch_size=4")
+    two = trained(tmp_path / "two", torchrun(2), *flags, "--batch_size=2")
+    if loss != "weighted":
+        assert max(two.column("loss_taylor")) > 0
+        assert max(two.column("loss_spatial")) > 0
+    torch.testing.assert_close(two.parameters, one.parameters, rtol=1e-7, atol=1e-9)

@@ -1,0 +1,187 @@
+"""The weak loss in a training: its meaning, its bookkeeping, and what it leaves alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ase.io import read
+from batches import batch_of
+from mace import modules
+from training import train
+
+from mace_weak.errors import WeakLossError
+from mace_weak.mace.bridge import Bridge
+from mace_weak.mace.loss import WeakLoss, energy_penalty
+from mace_weak.options import WeakOptions
+
+FINETUNE = (
+    "--E0s=estimated",
+    "--valid_fraction=0.3",
+    "--multiheads_finetuning=False",
+)
+
+
+@pytest.fixture
+def finetune(tmp_path, files, foundation):
+    """Fine-tune on ethanol energies, in a folder of the given name."""
+
+    def run(name: str, *flags: str):
+        given = (f"--train_file={files.ethanol}", f"--foundation_model={foundation}")
+        return train(tmp_path / name, *given, *FINETUNE, *flags)
+
+    return run
+
+
+def test_zero_weight_is_the_base_loss_to_the_bit(finetune):
+    zero = finetune("zero", "--loss=weak_taylor", "--weak_taylor_weight=0")
+    base = finetune("base", "--loss=weighted")
+    assert zero.column("loss") == base.column("loss")
+    assert torch.equal(zero.parameters, base.parameters)
+
+
+def test_before_its_start_epoch_the_term_is_absent(finetune):
+    late = finetune("late", "--loss=weak_taylor", "--weak_start_epoch=1")
+    base = finetune("base", "--loss=weighted")
+    first = [step for step in late.steps if step["epoch"] == 0]
+    assert [step["loss"] for step in first] == [
+        step["loss"] for step in base.steps if step["epoch"] == 0
+    ]
+    assert all("loss_taylor" not in step for step in first)
+    assert any(step.get("loss_taylor", 0) > 0 for step in late.steps if step["epoch"] == 1)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(finetune):
+    flags = ("--loss=weak_piwsl",)
+    first, again = finetune("first", *flags), finetune("again", *flags)
+    assert first.column("loss") == again.column("loss")
+    other = finetune("other", *flags, "--seed=2")
+    assert first.column("loss_taylor") != other.column("loss_taylor")
+
+
+def test_the_parts_add_up_to_the_loss(finetune):
+    for step in finetune("run", "--loss=weak_piwsl").steps:
+        parts = step["loss_supervised"] + step["loss_taylor"] + step["loss_spatial"]
+        assert parts == pytest.approx(step["loss"], rel=1e-9)
+
+
+def test_validation_is_supervised(finetune):
+    """With a weight that would dwarf it, the validation loss is still the energy's."""
+    heavy = ("--loss=weak_taylor", "--weak_anchor=none", "--weak_taylor_weight=1e9")
+    run = finetune("run", *heavy, "--lr=1e-9")
+    base = finetune("base", "--loss=weighted", "--lr=1e-9")
+    validation = [
+        [row["loss"] for row in each.rows if row["mode"] == "eval"] for each in (run, base)
+    ]
+    assert validation[0] == pytest.approx(validation[1], rel=1e-4)
+    assert max(run.column("loss_taylor")) > 10 * max(run.column("loss_supervised"))
+
+
+def test_stage_two_weighs_by_its_energy_weight(finetune):
+    """Parts of the two stages at the same displacements differ by the energy weights."""
+    flags = ("--loss=weak_taylor", "--weak_anchor=none", "--weak_schedule=constant", "--lr=1e-12")
+    stage_one = finetune("one", *flags)
+    stage_two = finetune(
+        "two", *flags, "--swa", "--start_swa=1", "--swa_energy_weight=7", "--swa_lr=1e-12"
+    )
+    for one, two in zip(stage_one.steps, stage_two.steps, strict=True):
+        factor = 7.0 if two["epoch"] == 1 else 1.0
+        assert two["loss_taylor"] == pytest.approx(factor * one["loss_taylor"], rel=1e-4)
+
+
+def test_the_replay_head_takes_no_weak_terms(tmp_path, files, foundation):
+    """A displaced replay structure would change the sum of the parts over an epoch."""
+    run = train(
+        tmp_path, f"--train_file={files.ethanol}", f"--foundation_model={foundation}",
+        "--E0s=estimated", "--valid_fraction=0.3", f"--pt_train_file={files.molecules}",
+        "--loss=weak_taylor",
+    )  # fmt: skip
+    assert "heads Default" in run.log
+    assert "the anchor labelled 9 structures" in run.log
+    assert "UniversalLoss" in run.log
+    assert max(run.column("loss_taylor")) > 0
+
+
+def test_chosen_heads_take_the_terms(tmp_path, files, foundation):
+    heads = {
+        name: {"train_file": str(files.ethanol), "E0s": "estimated"} for name in ("first", "second")
+    }
+    run = train(
+        tmp_path, f"--heads={heads}", "--valid_fraction=0.3", "--multiheads_finetuning=False",
+        f"--foundation_model={foundation}", "--loss=weak_taylor", "--weak_heads=second",
+    )  # fmt: skip
+    assert "heads second" in run.log
+    assert "the anchor labelled 9 structures" in run.log
+    assert max(run.column("loss_taylor")) > 0
+
+
+def test_a_non_finite_term_stops_the_run_and_spares_the_checkpoints(
+    tmp_path, files, foundation, monkeypatch
+):
+    import mace_weak.mace.loss as module
+
+    genuine = module.batch_residuals
+
+    def poisoned(batch, *args, **kwargs):
+        residuals, positions = genuine(batch, *args, **kwargs)
+        numbers = module.structure_numbers(batch)
+        if 3 in numbers and kwargs["seeds"][1] == 1:
+            spoiler = torch.zeros(len(numbers))
+            spoiler[numbers.index(3)] = float("nan")
+            residuals = {term: residual + spoiler for term, residual in residuals.items()}
+        return residuals, positions
+
+    monkeypatch.setattr(module, "batch_residuals", poisoned)
+    with pytest.raises(SystemExit, match=r"the taylor term is nan at epoch 1, step .*structure 3 "):
+        train(
+            tmp_path, f"--train_file={files.ethanol}", f"--foundation_model={foundation}",
+            *FINETUNE, "--loss=weak_taylor", "--max_num_epochs=4",
+        )  # fmt: skip
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*.pt")
+    assert checkpoint.name.endswith("epoch-0.pt")
+    state = torch.load(checkpoint, weights_only=False)["model"]
+    assert all(torch.isfinite(value).all() for value in state.values())
+
+
+@pytest.mark.parametrize(
+    ("supervised", "expected"),
+    [
+        (modules.WeightedEnergyForcesLoss(), 4e-4),
+        (modules.WeightedEnergyForcesStressLoss(), 4e-4),
+        (modules.WeightedEnergyForcesVirialsLoss(), 4e-4),
+        (modules.UniversalLoss(huber_delta=0.01), 1.5e-4),
+        (modules.WeightedHuberEnergyForcesStressLoss(huber_delta=0.01), 1.5e-4),
+        (modules.WeightedEnergyForcesL1L2Loss(), 0.02),
+    ],
+)
+def test_the_penalty_is_that_of_the_energy_term(supervised, expected):
+    assert float(energy_penalty(supervised)(torch.tensor(0.02))) == pytest.approx(expected)
+
+
+def test_a_loss_without_energy_is_refused():
+    with pytest.raises(WeakLossError, match="DipoleSingleLoss has no energy term"):
+        energy_penalty(modules.DipoleSingleLoss())
+
+
+def test_a_loss_outside_of_training_is_refused(files, foundation):
+    model = torch.load(foundation, weights_only=False)
+    bridge = Bridge("weak_taylor", WeakOptions.from_mapping({}), seed=0, max_num_epochs=1)
+    bridge.eligible = [True]
+    loss = WeakLoss(modules.WeightedEnergyForcesLoss(), bridge)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    batch = batch_of(read(files.ethanol, ":1"), model)
+    prediction = model(batch.to_dict(), training=True)
+    torch.set_default_dtype(before)
+    with pytest.raises(RuntimeError, match="before its training began"):
+        loss(ref=batch, pred=prediction)
+
+
+def test_a_fraction_of_the_structures_is_unbiased():
+    """Over many epochs, the weights 1/fraction of those drawn average to one."""
+    options = WeakOptions.from_mapping({"weak_fraction": 0.25})
+    bridge = Bridge("weak_taylor", options, seed=0, max_num_epochs=1, eligible=[True] * 8)
+    count = 0
+    for epoch in range(500):
+        bridge.set_epoch(epoch)
+        count += len(bridge.rows(range(8)))
+    assert count / 0.25 / (500 * 8) == pytest.approx(1.0, abs=0.07)
