@@ -69,6 +69,35 @@ ROADS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
 }
 
+# Further rows, which need a test of their own.
+OTHER_ROADS: dict[str, str] = {
+    "`--restart_latest`: goes on as an uninterrupted run": (
+        "test_restart.py::test_a_restart_equals_an_uninterrupted_run"
+    ),
+    "`--distributed`: two gloo processes equal one": (
+        "test_distributed.py::test_two_processes_equal_one_on_the_joint_batch"
+    ),
+    "weight zero: the supervised loss to the bit": (
+        "test_loss.py::test_zero_weight_is_the_base_loss_to_the_bit"
+    ),
+    "Stage Two: follows its energy weight": (
+        "test_loss.py::test_stage_two_weighs_by_its_energy_weight"
+    ),
+    "multihead replay: the replay head takes no weak terms": (
+        "test_loss.py::test_the_replay_head_takes_no_weak_terms"
+    ),
+    "several heads, `--weak_heads`": "test_loss.py::test_chosen_heads_take_the_terms",
+    "`mace_run_train`, `python -m mace.cli.run_train`, `torchrun`, the launcher": (
+        "test_activation.py::test_every_way_trains_with_the_weak_term"
+    ),
+    "YAML files": "test_activation.py::test_the_options_are_read_from_yaml",
+    "a patched MACE: equal to the bit": "test_patches.py::test_both_routes_give_the_same_losses",
+    "`--enable_cueq`, `--enable_oeq`: equal E and F, or refused": (
+        "test_accelerated.py::test_a_converted_model_is_trained_or_refused"
+    ),
+    "models without an energy (dipoles): refused": ("test_bad_input.py::test_bad_input_is_refused"),
+}
+
 
 def supervised(flags: tuple[str, ...]) -> list[str]:
     """The flags of the same run with the supervised loss alone."""
