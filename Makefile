@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: environment quickstart sweep test lint benchmark-activation clean
+.PHONY: environment quickstart sweep test lint readme benchmark-activation clean
 
 # torch first, so that the hosts find it
 $(BIN)/mace_run_train: setup.cfg pyproject.toml
@@ -32,6 +32,9 @@ lint: environment
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal
+
+readme: environment
+	PYTHONPATH=recipes/quickstart $(BIN)/python tests/mace/readme.py
 
 benchmark-activation: environment
 	$(BIN)/python recipes/benchmark/activation_cost.py

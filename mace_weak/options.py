@@ -98,6 +98,17 @@ def _weight_option(term: str, name: str) -> Option:
     )
 
 
+def _fraction_option(name: str, meaning: str) -> Option:
+    return Option(
+        name=name,
+        parse=_finite,
+        default=1.0,
+        valid=lambda value: 0 < value <= 1,
+        range="a number above 0 and up to 1",
+        meaning=meaning,
+    )
+
+
 OPTIONS: tuple[Option, ...] = (
     _weight_option(TAYLOR, "Taylor-expansion (PITC)"),
     _weight_option(SPATIAL, "spatial-consistency (PISC)"),
@@ -154,22 +165,10 @@ OPTIONS: tuple[Option, ...] = (
         range="a whole number of at least 1",
         meaning="apply the weak terms every k-th step",
     ),
-    Option(
-        name="fraction",
-        parse=_finite,
-        default=1.0,
-        valid=lambda value: 0 < value <= 1,
-        range="a number above 0 and up to 1",
-        meaning="fraction of the structures that take the weak terms in a step, drawn at random",
+    _fraction_option(
+        "fraction", "fraction of the structures that take the weak terms in a step, drawn at random"
     ),
-    Option(
-        name="atom_fraction",
-        parse=_finite,
-        default=1.0,
-        valid=lambda value: 0 < value <= 1,
-        range="a number above 0 and up to 1",
-        meaning="fraction of the atoms that move in a random displacement",
-    ),
+    _fraction_option("atom_fraction", "fraction of the atoms that move in a random displacement"),
     Option(
         name="heads",
         parse=_names,

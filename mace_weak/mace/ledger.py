@@ -38,10 +38,10 @@ class Sums:
     weak_seconds: float = 0.0
     step_seconds: float = 0.0
 
-    def add(self, values: dict[str, float], *, count: int = 1) -> None:
-        self.count += count
+    def add(self, values: dict[str, float]) -> None:
+        self.count += 1
         for name, value in values.items():
-            self.totals[name] = self.totals.get(name, 0.0) + count * value
+            self.totals[name] = self.totals.get(name, 0.0) + value
 
     def means(self) -> dict[str, float]:
         return {name: total / self.count for name, total in self.totals.items() if self.count}
@@ -71,21 +71,20 @@ class Ledger:
             for name, value in values.items():
                 if not torch.isfinite(torch.tensor(value)):
                     raise NonFiniteWeakLossError(_non_finite(entry, name, value))
-            supervised = {"supervised": float(entry.supervised)}
-            self._step.add({**supervised, **values})
+            self._step.add({"supervised": float(entry.supervised), **values})
+        if pending:
+            self._step.weak_seconds += self.watch.seconds()
 
     def step_report(self, step_seconds: float) -> dict[str, float]:
         """Means over the evaluations of the last step, and the seconds of its weak part."""
         self.settle()
         step, self._step = self._step, Sums()
-        seconds = self.watch.seconds()
         if step.count:
             self._epoch.add(step.means())
-        self._epoch.weak_seconds += seconds
+        self._epoch.weak_seconds += step.weak_seconds
         self._epoch.step_seconds += step_seconds
-        return {f"loss_{name}": mean for name, mean in step.means().items()} | {
-            "time_weak": seconds
-        }
+        parts = {f"loss_{name}": mean for name, mean in step.means().items()}
+        return {**parts, "time_weak": step.weak_seconds}
 
     def log_epoch(self, epoch: int) -> None:
         """Write the epoch's means and the weak part's share of its time to MACE's log."""

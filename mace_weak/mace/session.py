@@ -32,6 +32,7 @@ class WeakSession:
     def __init__(self, name: str, options: WeakOptions, args: argparse.Namespace) -> None:
         self.args = args
         self.options = options
+        self.heads: list[str] = []
         self.weak_heads: list[str] = []
         self.anchor_model: torch.nn.Module | None = None
         if options.anchor not in (AUTO, NONE):
@@ -54,31 +55,29 @@ class WeakSession:
     def model_built(self, model: torch.nn.Module, **built: Any) -> None:
         """Choose the heads and the anchor, from the arguments of MACE's ``configure_model``."""
         with one_line_errors():
-            heads = list(built["heads"])
-            self.weak_heads = self._choose_heads(heads)
+            self.heads = list(built["heads"])
+            self.weak_heads = self._choose_heads()
             self.bridge.anchor = self._make_anchor(
                 built.get("model_foundation"),
-                heads,
                 built["z_table"].zs,
                 float(model.get_buffer("r_max")),
             )
 
-    def _choose_heads(self, heads: list[str]) -> list[str]:
+    def _choose_heads(self) -> list[str]:
         if self.options.heads == AUTO:
-            return [head for head in heads if head != REPLAY_HEAD]
+            return [head for head in self.heads if head != REPLAY_HEAD]
         asked = self.options.heads.split(",")
-        unknown = [head for head in asked if head not in heads]
+        unknown = [head for head in asked if head not in self.heads]
         if unknown:
             raise WeakLossError(
                 f"--weak_heads: there is no head {', '.join(unknown)}; the heads of this training "
-                f"are {', '.join(heads)}"
+                f"are {', '.join(self.heads)}"
             )
         return asked
 
     def _make_anchor(
         self,
         foundation: torch.nn.Module | None,
-        heads: list[str],
         atomic_numbers: list[int],
         r_max: float,
     ) -> Anchor | None:
@@ -88,7 +87,7 @@ class WeakSession:
         return make_anchor(
             model,
             atomic_numbers=atomic_numbers,
-            training_heads=heads,
+            training_heads=self.heads,
             weak_heads=self.weak_heads,
             r_max=r_max,
             device=self.args.device,
@@ -112,7 +111,7 @@ class WeakSession:
         bridge.ledger = Ledger(Stopwatch(device))
         bridge.eligible = prepare_training_set(
             loader.dataset,
-            heads=list(given["valid_loaders"]),
+            heads=self.heads,
             weak_heads=self.weak_heads,
             anchor=bridge.anchor,
             batch_size=self.args.batch_size,

@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from ase.io import read
+from tables import markdown_table
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,13 @@ def evaluate(model: Path, test: Path, device: str) -> Errors:
     )
 
 
-def markdown_table(errors: dict[str, Errors]) -> str:
+def errors_table(errors: dict[str, Errors]) -> str:
     """A row for each model."""
     rows = [
-        f"| {name} | {error.energy_rmse:.1f} | {error.force_rmse:.0f} | {error.slope:.2f} |"
+        [name, f"{error.energy_rmse:.1f}", f"{error.force_rmse:.0f}", f"{error.slope:.2f}"]
         for name, error in errors.items()
     ]
-    return "\n".join(
-        ["| model | energy, meV/atom | forces, meV/Å | force slope |", "|---|---|---|---|", *rows]
-    )
+    return markdown_table(["model", "energy, meV/atom", "forces, meV/Å", "force slope"], rows)
 
 
 def draw_parity(errors: dict[str, Errors], path: Path) -> None:
@@ -76,7 +75,13 @@ def draw_parity(errors: dict[str, Errors], path: Path) -> None:
     columns = min(len(errors), 4)
     rows = -(-len(errors) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(3.4 * columns, 3.6 * rows), squeeze=False, sharex=True, sharey=True
+        rows,
+        columns,
+        figsize=(3.4 * columns, 3.8 * rows),
+        squeeze=False,
+        sharex=True,
+        sharey=True,
+        layout="constrained",
     )
     limit = 1.05 * max(float(np.abs(error.reference).max()) for error in errors.values())
     for axis in axes.flat:
@@ -91,6 +96,5 @@ def draw_parity(errors: dict[str, Errors], path: Path) -> None:
         axis.set_aspect("equal")
     figure.supxlabel("reference force component, eV/Å")
     figure.supylabel("predicted, eV/Å")
-    figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--frames", type=int, default=16, help="frames a molecule")
     parser.add_argument("--train", type=int, default=50, help="ethanol energies to train on")
-    parser.add_argument("--test", type=int, default=100, help="ethanol frames to test on")
+    parser.add_argument("--test", type=int, default=60, help="ethanol frames to test on")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -149,7 +149,9 @@ def main() -> None:
             ("test", options.test, pbe_energy_and_forces, 2000),
         ):
             geometries = list(
-                sample(TARGET, temperature=500.0, frames=count, seed=options.seed + seed)
+                sample(
+                    TARGET, temperature=500.0, frames=count, seed=options.seed + seed, stride=200
+                )
             )
             labelled = mapped(pool, function, geometries, what=f"PBE {kind}")
             write(options.out / f"ethanol_pbe_{kind}.xyz", labelled)

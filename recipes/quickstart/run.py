@@ -18,7 +18,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from evaluate import Errors, draw_parity, evaluate, markdown_table
+from evaluate import Errors, draw_parity, errors_table, evaluate
+from tables import with_table
 from tqdm import tqdm
 
 HERE = Path(__file__).parent
@@ -112,15 +113,6 @@ def fine_tune_all(
     return dict(zip(runs, models, strict=True))
 
 
-def write_table(readme: Path, marker: str, table: str) -> None:
-    """Put ``table`` between the two comments with ``marker`` in a README."""
-    text = readme.read_text()
-    begin, end = f"<!-- {marker} -->", f"<!-- end {marker} -->"
-    head, _, rest = text.partition(begin)
-    _, _, tail = rest.partition(end)
-    readme.write_text(f"{head}{begin}\n{table}\n{end}{tail}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder to write to")
@@ -128,7 +120,7 @@ def main() -> None:
     parser.add_argument("--train", type=Path, default=HERE / "data" / "ethanol_pbe_train.xyz")
     parser.add_argument("--test", type=Path, default=HERE / "data" / "ethanol_pbe_test.xyz")
     parser.add_argument("--epochs", type=int, default=100, help="epochs of fine-tuning")
-    parser.add_argument("--foundation-epochs", type=int, default=14)
+    parser.add_argument("--foundation-epochs", type=int, default=20)
     parser.add_argument("--lr", type=float, default=0.01, help="MACE's default is 0.01")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2, help="fine-tunings at a time")
@@ -153,14 +145,16 @@ def main() -> None:
         errors["foundation model"] = evaluate(Path(foundation), options.test, options.device)
     for name, model in tqdm(models.items(), desc="testing"):
         errors[name] = evaluate(model, options.test, options.device)
-    table = markdown_table(errors)
+    table = errors_table(errors)
     print(f"\nErrors on {options.test.name}, unseen in training:\n\n{table}\n")
     (options.out / "table.md").write_text(table + "\n")
     picture = options.out / ("sweep.png" if options.sweep else "quickstart.png")
     draw_parity(errors, picture)
     print(f"Table: {options.out / 'table.md'}\nPicture: {picture}")
     if options.readme:
-        write_table(HERE / "README.md", "sweep" if options.sweep else "comparison", table)
+        for readme in (HERE / "README.md", HERE.parents[1] / "README.md"):
+            marker = "sweep" if options.sweep else "comparison"
+            readme.write_text(with_table(readme.read_text(), marker, table))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import read, write
-from training import SMALL_MODEL, train
+from training import FINETUNE, SCRATCH, train
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart" / "data"
 FOUNDATION_MOLECULES = ("CH3CH2OH", "CH3OH", "HCOOH", "H2O", "HCN")
@@ -76,30 +76,38 @@ def strained_copper(count: int) -> list[Atoms]:
 @pytest.fixture(scope="session")
 def foundation(tmp_path_factory, files) -> Path:
     """A small MACE trained for a moment on molecules of H, C, N and O."""
-    run = train(
-        tmp_path_factory.mktemp("foundation"),
-        *SMALL_MODEL,
-        "--model=ScaleShiftMACE",
-        f"--train_file={files.molecules}",
-        "--valid_fraction=0.2",
-        "--E0s=average",
-        "--max_num_epochs=10",
-    )
-    return run.folder / "run.model"
+    return scratch_model(tmp_path_factory.mktemp("foundation"), files.molecules, epochs=10)
 
 
 @pytest.fixture(scope="session")
 def copper_foundation(tmp_path_factory, files) -> Path:
     """A small MACE trained for a moment on copper."""
-    run = train(
-        tmp_path_factory.mktemp("copper_foundation"),
-        *SMALL_MODEL,
-        "--model=ScaleShiftMACE",
-        f"--train_file={files.copper}",
-        "--valid_fraction=0.4",
-        "--E0s=average",
-    )
-    return run.folder / "run.model"
+    return scratch_model(tmp_path_factory.mktemp("copper_foundation"), files.copper, epochs=2)
+
+
+def scratch_model(folder: Path, train_file: Path, *, epochs: int) -> Path:
+    flags = (*SCRATCH, "--model=ScaleShiftMACE", f"--max_num_epochs={epochs}")
+    return train(folder, *flags, f"--train_file={train_file}").folder / "run.model"
+
+
+@pytest.fixture
+def finetune_flags(files, foundation) -> list[str]:
+    """Fine-tune the foundation on ethanol energies."""
+    return [f"--train_file={files.ethanol}", f"--foundation_model={foundation}", *FINETUNE]
+
+
+@pytest.fixture
+def one_batch_flags(tmp_path, files, foundation) -> list[str]:
+    """The same with four structures to train on, which are one step."""
+    frames = read(files.ethanol, ":8")
+    write(tmp_path / "train.xyz", frames[:4])
+    write(tmp_path / "valid.xyz", frames[4:])
+    return [
+        f"--train_file={tmp_path / 'train.xyz'}",
+        f"--valid_file={tmp_path / 'valid.xyz'}",
+        f"--foundation_model={foundation}",
+        *FINETUNE,
+    ]
 
 
 @pytest.fixture(scope="session")

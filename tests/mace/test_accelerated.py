@@ -19,13 +19,9 @@ BACKENDS = {"enable_cueq": "cuequivariance_torch", "enable_oeq": "openequivarian
 
 
 @pytest.mark.parametrize("flag", BACKENDS)
-def test_a_converted_model_is_trained_or_refused(tmp_path, files, foundation, flag):
+def test_a_converted_model_is_trained_or_refused(tmp_path, finetune_flags, flag):
     """Where the library is installed, the model trains; elsewhere the run is refused."""
-    flags = (
-        f"--train_file={files.ethanol}", "--valid_fraction=0.3", "--E0s=estimated",
-        "--multiheads_finetuning=False", f"--foundation_model={foundation}",
-        "--loss=weak_taylor", f"--{flag}=True",
-    )  # fmt: skip
+    flags = (*finetune_flags, "--loss=weak_taylor", f"--{flag}=True")
     if find_spec(BACKENDS[flag]) is None:
         with pytest.raises(SystemExit, match=f"--{flag} needs .*, which is not installed"):
             train(tmp_path, *flags)

@@ -17,15 +17,8 @@ TORCHRUN = [str(SCRIPTS / "torchrun"), "--nproc-per-node=1", "--standalone", "-m
 
 
 @pytest.fixture
-def flags(files, foundation) -> list[str]:
-    return [
-        f"--train_file={files.ethanol}",
-        "--valid_fraction=0.3",
-        "--E0s=estimated",
-        "--multiheads_finetuning=False",
-        f"--foundation_model={foundation}",
-        "--loss=weak_taylor",
-    ]
+def flags(finetune_flags) -> list[str]:
+    return [*finetune_flags, "--loss=weak_taylor"]
 
 
 @pytest.mark.parametrize(

@@ -10,73 +10,67 @@ import numpy as np
 import pytest
 import torch
 from ase.io import read, write
-from training import SMALL_MODEL, train
+from training import FINETUNE, SCRATCH, train
 
 import mace_weak.versions
 from mace_weak.errors import WeakLossError
 from mace_weak.mace import activation, wrappers
 
-FINETUNE = (
-    "--loss=weak_taylor",
-    "--foundation_model={foundation}",
-    "--E0s=estimated",
-    "--valid_fraction=0.3",
-    "--multiheads_finetuning=False",
-)
-SCRATCH = ("--loss=weak_taylor", *SMALL_MODEL, "--E0s=average", "--valid_fraction=0.3")
+TUNE = ("--loss=weak_taylor", "--foundation_model={foundation}", *FINETUNE)
+FRESH = ("--loss=weak_taylor", *SCRATCH)
 
 CASES = {
-    "negative weight": (FINETUNE, ["--weak_taylor_weight=-1"], "--weak_taylor_weight must be"),
-    "weight no number": (FINETUNE, ["--weak_taylor_weight=big"], "a number of at least 0, or auto"),
-    "far displacement": (FINETUNE, ["--weak_displacement=2"], "above 0 and up to 0.5, not '2'"),
-    "fraction of zero": (FINETUNE, ["--weak_fraction=0"], "--weak_fraction must be"),
-    "every half step": (FINETUNE, ["--weak_every=0.5"], "--weak_every must be a whole number"),
-    "unknown schedule": (FINETUNE, ["--weak_schedule=exp"], "one of constant, linear, cosine"),
-    "unknown direction": (FINETUNE, ["--weak_direction=x"], "gaussian, uniform, adversarial"),
-    "unknown base loss": (FINETUNE, ["--weak_base_loss=dipole"], "one of weighted, huber"),
-    "starts after the end": (FINETUNE, ["--weak_start_epoch=2"], "not before the end of training"),
+    "negative weight": (TUNE, ["--weak_taylor_weight=-1"], "--weak_taylor_weight must be"),
+    "weight no number": (TUNE, ["--weak_taylor_weight=big"], "a number of at least 0, or auto"),
+    "far displacement": (TUNE, ["--weak_displacement=2"], "above 0 and up to 0.5, not '2'"),
+    "fraction of zero": (TUNE, ["--weak_fraction=0"], "--weak_fraction must be"),
+    "every half step": (TUNE, ["--weak_every=0.5"], "--weak_every must be a whole number"),
+    "unknown schedule": (TUNE, ["--weak_schedule=exp"], "one of constant, linear, cosine"),
+    "unknown direction": (TUNE, ["--weak_direction=x"], "gaussian, uniform, adversarial"),
+    "unknown base loss": (TUNE, ["--weak_base_loss=dipole"], "one of weighted, huber"),
+    "starts after the end": (TUNE, ["--weak_start_epoch=2"], "not before the end of training"),
     "weight of an absent term": (
-        FINETUNE,
+        TUNE,
         ["--weak_spatial_weight=1"],
         "no effect with --loss=weak_taylor: choose --loss=weak_spatial",
     ),
     "weak option, other loss": (
-        FINETUNE,
+        TUNE,
         ["--loss=weighted", "--weak_every=2"],
         "--weak_every has no effect with --loss=weighted: choose --loss=weak_taylor",
     ),
-    "dipoles": (SCRATCH, ["--model=AtomicDipolesMACE"], "not on --model=AtomicDipolesMACE"),
-    "no forces": (FINETUNE, ["--compute_forces=False"], "leave --compute_forces=False away"),
-    "cueq absent": (FINETUNE, ["--enable_cueq=True"], "needs cuequivariance-torch"),
-    "oeq absent": (FINETUNE, ["--enable_oeq=True"], "needs openequivariance"),
-    "line search with every": (FINETUNE, ["--lbfgs", "--weak_every=2"], "use --weak_fraction"),
-    "auto anchor, no foundation": (SCRATCH, ["--weak_anchor=auto"], "needs a foundation model"),
-    "anchor missing": (SCRATCH, ["--weak_anchor=no.model"], "there is no file 'no.model'"),
-    "anchor truncated": (SCRATCH, ["--weak_anchor={truncated}"], "cannot be read as a model"),
-    "anchor no model": (SCRATCH, ["--weak_anchor={linear}"], "holds a Linear, not a MACE model"),
+    "dipoles": (FRESH, ["--model=AtomicDipolesMACE"], "not on --model=AtomicDipolesMACE"),
+    "no forces": (TUNE, ["--compute_forces=False"], "leave --compute_forces=False away"),
+    "cueq absent": (TUNE, ["--enable_cueq=True"], "needs cuequivariance-torch"),
+    "oeq absent": (TUNE, ["--enable_oeq=True"], "needs openequivariance"),
+    "line search with every": (TUNE, ["--lbfgs", "--weak_every=2"], "use --weak_fraction"),
+    "auto anchor, no foundation": (FRESH, ["--weak_anchor=auto"], "needs a foundation model"),
+    "anchor missing": (FRESH, ["--weak_anchor=no.model"], "there is no file 'no.model'"),
+    "anchor truncated": (FRESH, ["--weak_anchor={truncated}"], "cannot be read as a model"),
+    "anchor no model": (FRESH, ["--weak_anchor={linear}"], "holds a Linear, not a MACE model"),
     "anchor cutoff": (
-        SCRATCH,
+        FRESH,
         ["--weak_anchor={foundation}", "--r_max=3.5"],
         "the anchor has the cutoff 4 Å, the training 3.5 Å",
     ),
     "anchor elements": (
-        SCRATCH,
+        FRESH,
         ["--weak_anchor={foundation}", "--train_file={copper}"],
         "the anchor lacks Cu of the data",
     ),
-    "unknown head": (FINETUNE, ["--weak_heads=other"], "there is no head other; the heads of"),
+    "unknown head": (TUNE, ["--weak_heads=other"], "there is no head other; the heads of"),
     "no energies": (
-        FINETUNE,
+        TUNE,
         ["--energy_key=nowhere"],
         "has an energy under the key 'nowhere': set --energy_key",
     ),
-    "NaN energy": (FINETUNE, ["--train_file={nan}"], "frame 2 (counted from 0): its energy"),
-    "infinite force": (FINETUNE, ["--train_file={inf}"], "frame 1 (counted from 0): its forces"),
-    "NaN in validation": (FINETUNE, ["--valid_file={nan}"], "nan.xyz', frame 2"),
-    "no training file": (FINETUNE, ["--train_file=none.xyz"], "there is no file 'none.xyz'"),
-    "unreadable file": (FINETUNE, ["--train_file={truncated}"], "cannot be read"),
+    "NaN energy": (TUNE, ["--train_file={nan}"], "frame 2 (counted from 0): its energy"),
+    "infinite force": (TUNE, ["--train_file={inf}"], "frame 1 (counted from 0): its forces"),
+    "NaN in validation": (TUNE, ["--valid_file={nan}"], "nan.xyz', frame 2"),
+    "no training file": (TUNE, ["--train_file=none.xyz"], "there is no file 'none.xyz'"),
+    "unreadable file": (TUNE, ["--train_file={truncated}"], "cannot be read"),
     "adversarial, no labels": (
-        SCRATCH,
+        FRESH,
         ["--weak_direction=adversarial", "--train_file={ethanol}"],
         "needs force labels or an anchor",
     ),
@@ -118,7 +112,7 @@ def refusal(folder: Path, *flags: str) -> str:
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_is_refused(case, tmp_path, broken, files):
     base, extra, message = CASES[case]
-    default = files.molecules if base is SCRATCH else files.ethanol
+    default = files.molecules if base is FRESH else files.ethanol
     flags = [flag.format(**broken) for flag in (*base, *extra)]
     line = refusal(tmp_path, f"--train_file={default}", *flags)
     assert line.startswith("mace-weak: ")
@@ -136,7 +130,7 @@ def test_an_anchor_with_other_heads_is_refused(tmp_path, broken, files, foundati
     model.heads = ["one", "other"]
     torch.save(model, tmp_path / "heads.model")
     line = refusal(
-        tmp_path / "run", *SCRATCH, f"--train_file={files.molecules}",
+        tmp_path / "run", *FRESH, f"--train_file={files.molecules}",
         f"--weak_anchor={tmp_path / 'heads.model'}",
     )  # fmt: skip
     assert "the anchor has the heads one, other, but not Default" in line
@@ -150,8 +144,8 @@ def test_packed_labels_are_checked(tmp_path, packed, foundation):
     with h5py.File(bad, "r+") as file:
         file["config_batch_0/config_3/properties/energy"][()] = np.nan
     line = refusal(
-        tmp_path / "run", *FINETUNE[:1], f"--foundation_model={foundation}", "--E0s=foundation",
-        "--multiheads_finetuning=False", "--atomic_numbers=[1, 6, 8]", f"--train_file={bad}",
+        tmp_path / "run", *TUNE, f"--foundation_model={foundation}", "--E0s=foundation",
+        "--atomic_numbers=[1, 6, 8]", f"--train_file={bad}",
         f"--valid_file={packed}/valid.h5",
     )  # fmt: skip
     assert "the energy of structure 3 (counted from 0)" in line
@@ -176,7 +170,7 @@ def test_mace_and_nequip_in_one_environment_are_refused(tmp_path, monkeypatch, f
     monkeypatch.setattr(
         mace_weak.versions, "version", lambda name: versions.get(name) or metadata.version(name)
     )
-    line = refusal(tmp_path, *SCRATCH, f"--train_file={files.molecules}")
+    line = refusal(tmp_path, *FRESH, f"--train_file={files.molecules}")
     assert "nequip 0.6.2 are in one environment with e3nn 0.4.4" in line
     assert "make an environment for each" in line
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from ase.io import read, write
 from commands import SCRIPTS, trained
 
 WORKER = str(Path(__file__).with_name("distributed_worker.py"))
@@ -17,17 +16,10 @@ def torchrun(processes: int) -> list[str]:
 
 
 @pytest.mark.parametrize("loss", ["weighted", "weak_piwsl"])
-def test_two_processes_equal_one_on_the_joint_batch(tmp_path, files, foundation, loss):
+def test_two_processes_equal_one_on_the_joint_batch(tmp_path, one_batch_flags, loss):
     """Four structures are one step: two in each process, or four in one."""
-    frames = read(files.ethanol, ":8")
-    write(tmp_path / "train.xyz", frames[:4])
-    write(tmp_path / "valid.xyz", frames[4:])
     flags = (
-        f"--train_file={tmp_path / 'train.xyz'}",
-        f"--valid_file={tmp_path / 'valid.xyz'}",
-        "--E0s=estimated",
-        "--multiheads_finetuning=False",
-        f"--foundation_model={foundation}",
+        *one_batch_flags,
         f"--loss={loss}",
         "--distributed",
         "--launcher=torchrun",

@@ -10,24 +10,18 @@ from mace import modules
 from training import train
 
 from mace_weak.errors import WeakLossError
+from mace_weak.mace.anchor import Anchor
 from mace_weak.mace.bridge import Bridge
 from mace_weak.mace.loss import WeakLoss, energy_penalty
 from mace_weak.options import WeakOptions
 
-FINETUNE = (
-    "--E0s=estimated",
-    "--valid_fraction=0.3",
-    "--multiheads_finetuning=False",
-)
-
 
 @pytest.fixture
-def finetune(tmp_path, files, foundation):
+def finetune(tmp_path, finetune_flags):
     """Fine-tune on ethanol energies, in a folder of the given name."""
 
     def run(name: str, *flags: str):
-        given = (f"--train_file={files.ethanol}", f"--foundation_model={foundation}")
-        return train(tmp_path / name, *given, *FINETUNE, *flags)
+        return train(tmp_path / name, *finetune_flags, *flags)
 
     return run
 
@@ -64,6 +58,19 @@ def test_the_parts_add_up_to_the_loss(finetune):
         assert parts == pytest.approx(step["loss"], rel=1e-9)
 
 
+def test_the_anchor_labels_each_structure_once(finetune, monkeypatch):
+    labelled = []
+    genuine = Anchor.label
+
+    def counted(self, graph):
+        labelled.append(graph["ptr"].numel() - 1)
+        return genuine(self, graph)
+
+    monkeypatch.setattr(Anchor, "label", counted)
+    finetune("run", "--loss=weak_piwsl", "--max_num_epochs=3")
+    assert sum(labelled) == 9
+
+
 def test_validation_is_supervised(finetune):
     """With a weight that would dwarf it, the validation loss is still the energy's."""
     heavy = ("--loss=weak_taylor", "--weak_anchor=none", "--weak_taylor_weight=1e9")
@@ -88,34 +95,31 @@ def test_stage_two_weighs_by_its_energy_weight(finetune):
         assert two["loss_taylor"] == pytest.approx(factor * one["loss_taylor"], rel=1e-4)
 
 
-def test_the_replay_head_takes_no_weak_terms(tmp_path, files, foundation):
-    """A displaced replay structure would change the sum of the parts over an epoch."""
-    run = train(
-        tmp_path, f"--train_file={files.ethanol}", f"--foundation_model={foundation}",
-        "--E0s=estimated", "--valid_fraction=0.3", f"--pt_train_file={files.molecules}",
+def test_the_replay_head_takes_no_weak_terms(finetune, files):
+    run = finetune(
+        "run",
+        "--multiheads_finetuning=True",
+        f"--pt_train_file={files.molecules}",
         "--loss=weak_taylor",
-    )  # fmt: skip
+    )
     assert "heads Default" in run.log
     assert "the anchor labelled 9 structures" in run.log
     assert "UniversalLoss" in run.log
     assert max(run.column("loss_taylor")) > 0
 
 
-def test_chosen_heads_take_the_terms(tmp_path, files, foundation):
+def test_chosen_heads_take_the_terms(finetune, files):
     heads = {
         name: {"train_file": str(files.ethanol), "E0s": "estimated"} for name in ("first", "second")
     }
-    run = train(
-        tmp_path, f"--heads={heads}", "--valid_fraction=0.3", "--multiheads_finetuning=False",
-        f"--foundation_model={foundation}", "--loss=weak_taylor", "--weak_heads=second",
-    )  # fmt: skip
+    run = finetune("run", f"--heads={heads}", "--loss=weak_taylor", "--weak_heads=second")
     assert "heads second" in run.log
     assert "the anchor labelled 9 structures" in run.log
     assert max(run.column("loss_taylor")) > 0
 
 
 def test_a_non_finite_term_stops_the_run_and_spares_the_checkpoints(
-    tmp_path, files, foundation, monkeypatch
+    tmp_path, finetune, monkeypatch
 ):
     import mace_weak.mace.loss as module
 
@@ -132,11 +136,8 @@ def test_a_non_finite_term_stops_the_run_and_spares_the_checkpoints(
 
     monkeypatch.setattr(module, "batch_residuals", poisoned)
     with pytest.raises(SystemExit, match=r"the taylor term is nan at epoch 1, step .*structure 3 "):
-        train(
-            tmp_path, f"--train_file={files.ethanol}", f"--foundation_model={foundation}",
-            *FINETUNE, "--loss=weak_taylor", "--max_num_epochs=4",
-        )  # fmt: skip
-    (checkpoint,) = (tmp_path / "checkpoints").glob("*.pt")
+        finetune("run", "--loss=weak_taylor", "--max_num_epochs=4")
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("*.pt")
     assert checkpoint.name.endswith("epoch-0.pt")
     state = torch.load(checkpoint, weights_only=False)["model"]
     assert all(torch.isfinite(value).all() for value in state.values())

@@ -30,17 +30,8 @@ def test_every_patch_is_in_the_series():
     assert sorted(names) == sorted(path.name for path in PATCHES.glob("*.patch"))
 
 
-def test_both_routes_give_the_same_losses(tmp_path, patched, files, foundation):
-    flags = (
-        f"--train_file={files.ethanol}",
-        "--valid_fraction=0.3",
-        "--E0s=estimated",
-        "--multiheads_finetuning=False",
-        f"--foundation_model={foundation}",
-        "--loss=weak_piwsl",
-        "--swa",
-        "--start_swa=1",
-    )
+def test_both_routes_give_the_same_losses(tmp_path, patched, finetune_flags):
+    flags = (*finetune_flags, "--loss=weak_piwsl", "--swa", "--start_swa=1")
     program = [str(SCRIPTS / "mace_run_train")]
     stock = trained(tmp_path / "stock", program, *flags)
     own = trained(

@@ -14,7 +14,7 @@ from training import Run
 
 def test_the_tables_are_up_to_date():
     text = README.read_text()
-    assert updated(text) == text, "run python tests/mace/readme.py"
+    assert updated(text) == text, "run make readme"
 
 
 def test_the_other_roads_have_their_tests():

@@ -10,20 +10,12 @@ from __future__ import annotations
 import shutil
 
 import torch
-from ase.io import read, write
 from training import train
 
 
-def test_a_restart_equals_an_uninterrupted_run(tmp_path, files, foundation):
-    frames = read(files.ethanol, ":8")
-    write(tmp_path / "train.xyz", frames[:4])
-    write(tmp_path / "valid.xyz", frames[4:])
+def test_a_restart_equals_an_uninterrupted_run(tmp_path, one_batch_flags):
     flags = (
-        f"--train_file={tmp_path / 'train.xyz'}",
-        f"--valid_file={tmp_path / 'valid.xyz'}",
-        "--E0s=estimated",
-        "--multiheads_finetuning=False",
-        f"--foundation_model={foundation}",
+        *one_batch_flags,
         "--loss=weak_piwsl",
         "--weak_every=2",
         "--max_num_epochs=6",

@@ -38,6 +38,8 @@ SMALL_MODEL = (
     "--correlation=2",
     "--r_max=4.0",
 )
+SCRATCH = (*SMALL_MODEL, "--E0s=average", "--valid_fraction=0.3")
+FINETUNE = ("--E0s=estimated", "--valid_fraction=0.3", "--multiheads_finetuning=False")
 
 
 @dataclass(frozen=True)

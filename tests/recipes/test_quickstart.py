@@ -1,0 +1,63 @@
+"""The quickstart runs, and its data is what its script says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mace", reason="mace-torch is not installed")
+
+from ase.io import read
+from make_data import closed_shell_molecules
+
+FOLDER = Path(__file__).parents[2] / "recipes" / "quickstart"
+DATA = FOLDER / "data"
+
+
+def test_the_quickstart_trains_and_compares(tmp_path):
+    """Shrunk to one epoch of each training."""
+    done = subprocess.run(
+        [sys.executable, FOLDER / "run.py", f"--out={tmp_path}", "--epochs=1",
+         "--foundation-epochs=1"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
+    values = {row[0].strip(): [float(cell) for cell in row[1:]] for row in rows[2:]}
+    assert list(values) == ["foundation model", "plain", "weak_taylor"]
+    assert values["plain"] != values["weak_taylor"]
+    assert all(np.isfinite(row).all() and row[1] > 0 for row in values.values())
+    assert (tmp_path / "quickstart.png").stat().st_size > 10_000
+
+
+def test_training_files_have_energies_and_test_files_forces():
+    for frame in read(DATA / "ethanol_pbe_train.xyz", ":"):
+        assert "REF_energy" in frame.info
+        assert "REF_forces" not in frame.arrays
+    test = read(DATA / "ethanol_pbe_test.xyz", ":")
+    forces = np.concatenate([frame.arrays["REF_forces"] for frame in test])
+    assert 0.5 < np.sqrt(np.mean(forces**2)) < 2.0
+    assert max(np.abs(frame.arrays["REF_forces"].sum(0)).max() for frame in test) < 0.05
+
+
+def test_the_molecules_are_those_of_the_script():
+    names = [frame.info["name"] for frame in read(DATA / "molecules_gfn1.xyz", ":")]
+    assert list(dict.fromkeys(names)) == closed_shell_molecules()
+    assert len(set(names)) == 57
+
+
+def test_gfn1_labels_are_reproduced():
+    ase_calculator = pytest.importorskip("tblite.ase", reason="tblite is not installed")
+    for frame in read(DATA / "molecules_gfn1.xyz", "::200"):
+        expected, forces = frame.info["REF_energy"], frame.arrays["REF_forces"]
+        frame.calc = ase_calculator.TBLite(method="GFN1-xTB", verbosity=0)
+        assert frame.get_potential_energy() == pytest.approx(expected, abs=1e-3)
+        np.testing.assert_allclose(frame.get_forces(), forces, atol=5e-3)
