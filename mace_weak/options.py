@@ -23,7 +23,7 @@ PREFIX = "weak_"
 
 # Default weights relative to the supervised energy term; recipes/quickstart/README.md has the
 # measurements that chose them.
-ANCHORED_WEIGHTS = {TAYLOR: 10.0, SPATIAL: 3.0}
+ANCHORED_WEIGHTS = {TAYLOR: 10.0, SPATIAL: 10.0}
 PLAIN_WEIGHTS = {TAYLOR: 0.001, SPATIAL: 0.001}
 
 

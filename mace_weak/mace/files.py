@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,23 +20,37 @@ from mace_weak.options import WeakOptions
 
 REPLAY_HEAD = "pt_head"
 LABELS = ("energy", "forces", "stress", "virials")
+# MACE's losses that ignore the weights of labels, and so fit what is missing to zero
+UNWEIGHTED = {"huber": ("forces", "stress"), "l1l2energyforces": ("forces",)}
 PACKED_SUFFIXES = (".h5", ".hdf5", ".lmdb", ".aselmdb", ".db")
 
 
 @dataclass
 class LabelledFrames:
-    """How many frames of a file carry each label."""
+    """How many frames carry each label, and how many lack it that could have it."""
 
     frames: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LABELS, 0))
+    missing: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LABELS, 0))
+
+    def add(self, atoms: Atoms, labels: Collection[str]) -> None:
+        self.frames += 1
+        isolated = len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom"
+        for label in LABELS:
+            self.counts[label] += label in labels
+            possible = not isolated and (label in ("energy", "forces") or any(atoms.pbc))
+            self.missing[label] += possible and label not in labels
 
 
-def check_training_files(args: argparse.Namespace, options: WeakOptions, *, anchored: bool) -> None:
+def check_training_files(
+    args: argparse.Namespace, options: WeakOptions, base_loss: str, *, anchored: bool
+) -> None:
     """Check the labels in the readable files of every head.
 
     Raises:
         WeakLossError: if a file is missing or cannot be read, a label is NaN or infinite, a
-            training file has no energies, or there is nothing for adversarial displacements.
+            training file has no energies or not the labels that ``base_loss`` takes for granted,
+            or there is nothing for adversarial displacements.
     """
     has_forces = packed = False
     for head, settings in _heads(args).items():
@@ -57,6 +71,13 @@ def check_training_files(args: argparse.Namespace, options: WeakOptions, *, anch
                 f"no frame of {', '.join(train_files)} (head {head}) has an energy under the key "
                 f"'{keys['energy']}': set --energy_key"
             )
+        for label in UNWEIGHTED.get(base_loss, ()):
+            if found.missing[label]:
+                raise WeakLossError(
+                    f"{found.missing[label]} frames of {', '.join(train_files)} (head {head}) "
+                    f"have no {label}, which MACE's {base_loss} loss would fit to zero: "
+                    "choose --weak_base_loss=weighted or universal"
+                )
         has_forces |= found.counts["forces"] > 0
     if options.direction == ADVERSARIAL and not (anchored or has_forces or packed):
         raise WeakLossError(
@@ -77,14 +98,14 @@ def count_labels(path: str, keys: dict[str, str], found: LabelledFrames) -> None
         return
     try:
         for number, atoms in enumerate(iread(path, index=":")):
-            found.frames += 1
-            for label, value in _labels(atoms, keys):
+            labels = dict(_labels(atoms, keys))
+            found.add(atoms, labels)
+            for label, value in labels.items():
                 if not np.all(np.isfinite(value)):
                     raise WeakLossError(
                         f"'{path}', frame {number} (counted from 0): its {label} (key "
                         f"'{keys[label]}') is NaN or infinite: mend or remove the frame"
                     )
-                found.counts[label] += 1
     except (OSError, UnknownFileTypeError, KeyError, IndexError, TypeError) as error:
         raise WeakLossError(f"'{path}' cannot be read: {error}") from error
 

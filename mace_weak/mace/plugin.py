@@ -26,7 +26,7 @@ class WeakLossPlugin:
             require_supported(HOST)
             refuse_together(HOST, "nequip")
             options, base_loss = checked_options(self.name, args)
-            session = WeakSession(self.name, options, args)
+            session = WeakSession(self.name, options, base_loss, args)
         args.loss = base_loss
         return session
 

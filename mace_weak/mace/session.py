@@ -29,7 +29,9 @@ class WeakSession:
         WeakLossError: if the training files or the anchor file cannot be used.
     """
 
-    def __init__(self, name: str, options: WeakOptions, args: argparse.Namespace) -> None:
+    def __init__(
+        self, name: str, options: WeakOptions, base_loss: str, args: argparse.Namespace
+    ) -> None:
         self.args = args
         self.options = options
         self.heads: list[str] = []
@@ -40,7 +42,7 @@ class WeakSession:
         anchored = self.anchor_model is not None or (
             options.anchor == AUTO and args.foundation_model is not None
         )
-        check_training_files(args, options, anchored=anchored)
+        check_training_files(args, options, base_loss, anchored=anchored)
         self.bridge = Bridge(
             name=name,
             options=options,

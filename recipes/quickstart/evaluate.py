@@ -77,11 +77,10 @@ def draw_parity(errors: dict[str, Errors], path: Path) -> None:
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(3.4 * columns, 3.8 * rows),
+        figsize=(3.4 * columns, 3.9 * rows),
         squeeze=False,
         sharex=True,
         sharey=True,
-        layout="constrained",
     )
     limit = 1.05 * max(float(np.abs(error.reference).max()) for error in errors.values())
     for axis in axes.flat:
@@ -96,5 +95,6 @@ def draw_parity(errors: dict[str, Errors], path: Path) -> None:
         axis.set_aspect("equal")
     figure.supxlabel("reference force component, eV/Å")
     figure.supylabel("predicted, eV/Å")
-    figure.savefig(path, dpi=150)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150, bbox_inches="tight")
     plt.close(figure)

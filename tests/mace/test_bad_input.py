@@ -64,6 +64,16 @@ CASES = {
         ["--energy_key=nowhere"],
         "has an energy under the key 'nowhere': set --energy_key",
     ),
+    "forces fitted to zero": (
+        TUNE,
+        ["--weak_base_loss=l1l2energyforces"],
+        "have no forces, which MACE's l1l2energyforces loss would fit to zero",
+    ),
+    "stress fitted to zero": (
+        FRESH,
+        ["--weak_base_loss=huber", "--train_file={copper}", "--stress_key=none"],
+        "have no stress, which MACE's huber loss would fit to zero",
+    ),
     "NaN energy": (TUNE, ["--train_file={nan}"], "frame 2 (counted from 0): its energy"),
     "infinite force": (TUNE, ["--train_file={inf}"], "frame 1 (counted from 0): its forces"),
     "NaN in validation": (TUNE, ["--valid_file={nan}"], "nan.xyz', frame 2"),
