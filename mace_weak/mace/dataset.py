@@ -27,8 +27,9 @@ class WeakDataset(Dataset):
     """A data set of MACE whose structures also carry their number and the anchor's labels.
 
     The number is text, which MACE's batches keep on the host. ``labels`` are E₀(S) in eV and
-    F₀(S) (n_atoms, 3) in eV/Å of each structure, or None without an anchor; structures that take
-    no weak terms have None in their place.
+    F₀(S) (n_atoms, 3) in eV/Å of each structure. They are None without an anchor, and, where
+    ``anchored``, for structures that take no weak terms: those carry zeros, since all structures of
+    a batch need the same fields.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from mace_weak.displacements import (
 )
 from mace_weak.losses import SPATIAL
 from mace_weak.mace.anchor import Anchor
-from mace_weak.mace.dataset import anchor_labels, structure_numbers
+from mace_weak.mace.dataset import anchor_labels
 from mace_weak.mace.graphs import Selection, graph_of
 from mace_weak.mace.potential import ModelPotential, extra_inputs, position_energy
 from mace_weak.options import REFERENCE_LABELS, WeakOptions
@@ -29,6 +29,7 @@ def batch_residuals(
     prediction: dict[str, Tensor],
     selection: Selection,
     *,
+    structures: Sequence[int],
     model: torch.nn.Module,
     anchor: Anchor | None,
     options: WeakOptions,
@@ -37,7 +38,8 @@ def batch_residuals(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Residuals (n_selected,) in eV of each of ``terms``, and the displaced positions in Å.
 
-    ``prediction`` is the model's output for the whole batch, with forces that carry gradients.
+    ``structures`` are the numbers of the selected structures in the training set, ``prediction``
+    the model's output for the whole batch, with forces that carry gradients.
     """
     graph = graph_of(batch, selection, extra_inputs(model, getattr(anchor, "model", None)))
     own = ModelPotential(
@@ -57,7 +59,7 @@ def batch_residuals(
         rest = Sample(selection.per_structure(energy), selection.per_atom(forces))
         reference = anchor.potential(graph, rest)
         potential = Difference(potential, reference)
-    displacements = _random_displacements(batch, selection, options, terms, seeds).to(
+    displacements = _random_displacements(structures, selection, options, terms, seeds).to(
         graph["positions"], non_blocking=True
     )
     if options.direction == ADVERSARIAL:
@@ -73,15 +75,14 @@ def batch_residuals(
 
 
 def _random_displacements(
-    batch: Any,
+    structures: Sequence[int],
     selection: Selection,
     options: WeakOptions,
     terms: Sequence[str],
     seeds: Sequence[int],
 ) -> Tensor:
-    numbers = structure_numbers(batch)
     return structure_displacements(
-        [numbers[row] for row in selection.rows],
+        structures,
         selection.sizes,
         n_replicas=2 if SPATIAL in terms else 1,
         seeds=seeds,

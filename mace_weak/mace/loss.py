@@ -52,7 +52,8 @@ class WeakLoss(torch.nn.Module):
         bridge.ledger.watch.start()
         numbers = structure_numbers(ref)
         rows = bridge.rows(numbers)
-        parts, residuals, positions = self._parts(ref, pred, weights, rows, ddp)
+        structures = [numbers[row] for row in rows]
+        parts, residuals, positions = self._parts(ref, pred, weights, rows, structures, ddp)
         weak = torch.stack(list(parts.values())).sum()
         if positions is not None:
             bridge.ledger.watch.time_backward(weak, positions)
@@ -64,7 +65,7 @@ class WeakLoss(torch.nn.Module):
                 supervised=supervised.detach(),
                 parts={term: part.detach() for term, part in parts.items()},
                 residuals={term: residual.detach() for term, residual in residuals.items()},
-                structures=[numbers[row] for row in rows],
+                structures=structures,
             )
         )
         return supervised + weak
@@ -75,6 +76,7 @@ class WeakLoss(torch.nn.Module):
         pred: dict[str, Any],
         weights: dict[str, float],
         rows: list[int],
+        structures: list[int],
         ddp: bool | None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor | None]:
         bridge = self.bridge
@@ -88,6 +90,7 @@ class WeakLoss(torch.nn.Module):
             ref,
             pred,
             selection,
+            structures=structures,
             model=bridge.model,
             anchor=bridge.anchor,
             options=bridge.options,

@@ -11,6 +11,7 @@ with a picture to ``--out``::
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import subprocess
@@ -51,24 +52,30 @@ SWEEP = {
 }
 
 
-def mace_run_train(folder: Path, config: Path, *flags: str, epochs: int, threads: int) -> Path:
-    """Train in ``folder`` with progress shown; returns the model file.
+def mace_run_train(
+    out: Path, name: str, config: Path, *flags: str, epochs: int, threads: int
+) -> Path:
+    """Train in a folder of ``out`` with progress shown; returns the model file.
+
+    The folder is named after all that the training depends on here, so that a model is taken from
+    an earlier call only if it was trained alike.
 
     Raises:
         SystemExit: if the training fails, with the end of its output.
     """
-    name = next((flag[7:] for flag in flags if flag.startswith("--name=")), "foundation")
-    model = folder / f"{name}.model"
+    settings = [f"--config={config}", f"--max_num_epochs={epochs}", *flags]
+    content = " ".join([*settings, config.read_text()])
+    folder = out / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    model = folder / "model.model"
     if model.exists():
         print(f"{model} is there already")
         return model
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         str(SCRIPTS / "mace_run_train"),
-        f"--config={config}",
+        "--name=model",
         f"--work_dir={folder}",
-        f"--max_num_epochs={epochs}",
-        *flags,
+        *settings,
     ]
     process = subprocess.Popen(
         command,
@@ -93,23 +100,22 @@ def fine_tune_all(
 ) -> dict[str, Path]:
     """Fine-tune once for each run, ``--processes`` at a time, one thread each."""
 
-    def fine_tune(number: int, flags: str) -> Path:
-        words = flags.split()
+    def fine_tune(flags: str) -> Path:
         return mace_run_train(
-            options.out / re.sub(r"[^a-z0-9.]+", "_", " ".join(words).replace("--", "")),
+            options.out,
+            re.sub(r"[^a-z0-9.]+", "_", flags.replace("--", "")),
             HERE / "finetune.yaml",
-            f"--name=run{number}",
             f"--foundation_model={foundation}",
             f"--train_file={options.train}",
             f"--device={options.device}",
             f"--lr={options.lr}",
-            *words,
+            *flags.split(),
             epochs=options.epochs,
             threads=1,
         )
 
     with ThreadPoolExecutor(options.processes) as pool:
-        models = list(pool.map(fine_tune, range(len(runs)), runs.values()))
+        models = list(pool.map(fine_tune, runs.values()))
     return dict(zip(runs, models, strict=True))
 
 
@@ -130,7 +136,8 @@ def main() -> None:
     options.out = options.out.resolve()
     foundation = options.foundation or str(
         mace_run_train(
-            options.out / "foundation",
+            options.out,
+            "foundation",
             HERE / "foundation.yaml",
             f"--train_file={HERE / 'data' / 'molecules_gfn1.xyz'}",
             f"--device={options.device}",
