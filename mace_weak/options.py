@@ -6,13 +6,13 @@ A host shows the options under their names with the prefix ``weak_``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mace_weak.displacements import DIRECTIONS, GAUSSIAN
 from mace_weak.errors import WeakLossError
-from mace_weak.losses import SPATIAL, TAYLOR
+from mace_weak.losses import SPATIAL, TAYLOR, loss_terms
 from mace_weak.schedules import SCHEDULES
 
 AUTO = "auto"
@@ -40,8 +40,12 @@ class Option:
     range: str = ""
 
     @property
+    def key(self) -> str:
+        return PREFIX + self.name
+
+    @property
     def flag(self) -> str:
-        return f"--{PREFIX}{self.name}"
+        return f"--{self.key}"
 
     def check(self, value: Any) -> Any:
         """``value`` as the option's type.
@@ -53,9 +57,9 @@ class Option:
         try:
             parsed = self.parse(value)
         except (TypeError, ValueError):
-            raise WeakLossError(f"{self.flag} must be {expected}, not '{value}'") from None
+            raise WeakLossError(f"{self.key} must be {expected}, not '{value}'") from None
         if (self.choices and parsed not in self.choices) or not self.valid(parsed):
-            raise WeakLossError(f"{self.flag} must be {expected}, not '{value}'")
+            raise WeakLossError(f"{self.key} must be {expected}, not '{value}'")
         return parsed
 
 
@@ -76,6 +80,10 @@ def _whole(value: Any) -> int:
 
 def _weight(value: Any) -> float | str:
     return AUTO if value == AUTO else _finite(value)
+
+
+def _anchor(value: Any) -> str:
+    return NONE if value is None else str(value)
 
 
 def _names(value: Any) -> str:
@@ -132,7 +140,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="anchor",
-        parse=str,
+        parse=_anchor,
         default=AUTO,
         range=f"{AUTO}, {NONE} or a model file",
         valid=bool,
@@ -213,7 +221,7 @@ class WeakOptions:
         """
         return cls(
             **{
-                option.name: option.check(values.get(PREFIX + option.name, option.default))
+                option.name: option.check(values.get(option.key, option.default))
                 for option in OPTIONS
             }
         )
@@ -224,3 +232,17 @@ class WeakOptions:
         if isinstance(weight, str):
             return (ANCHORED_WEIGHTS if anchored else PLAIN_WEIGHTS)[term]
         return weight
+
+
+def refuse_idle_weights(name: str, given: Collection[str]) -> None:
+    """Refuse a weight, among the keys ``given``, of a term that the loss ``name`` lacks.
+
+    Raises:
+        WeakLossError: if there is one.
+    """
+    for term in (TAYLOR, SPATIAL):
+        key = f"{PREFIX}{term}_weight"
+        if key in given and term not in loss_terms(name):
+            raise WeakLossError(
+                f"{key} has no effect with {name}: choose weak_{term} or weak_piwsl"
+            )

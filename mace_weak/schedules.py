@@ -12,7 +12,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
-def schedule_factor(schedule: str, *, epoch: float, start_epoch: int, max_num_epochs: int) -> float:
+def schedule_factor(
+    schedule: str, *, epoch: float, start_epoch: int, max_num_epochs: float
+) -> float:
     """Factor in [0, 1] of the weak weight at ``epoch`` (fractional within an epoch).
 
     It is 0 before ``start_epoch``; from there ``linear`` and ``cosine`` fall from 1 to 0 at
@@ -20,5 +22,5 @@ def schedule_factor(schedule: str, *, epoch: float, start_epoch: int, max_num_ep
     """
     if epoch < start_epoch:
         return 0.0
-    progress = (epoch - start_epoch) / max(1, max_num_epochs - start_epoch)
-    return SCHEDULES[schedule](min(1.0, progress))
+    length = max_num_epochs - start_epoch
+    return SCHEDULES[schedule](min(1.0, (epoch - start_epoch) / length) if length > 0 else 1.0)

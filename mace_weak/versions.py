@@ -9,6 +9,8 @@ from packaging.requirements import Requirement
 from mace_weak.errors import WeakLossError
 
 DISTRIBUTION = "mace-weak"
+MACE = "mace-torch"
+NEQUIP = "nequip"
 
 
 def supported(host: str) -> Requirement:

@@ -40,7 +40,7 @@ def test_defaults_pass_their_own_checks():
     ],
 )
 def test_values_outside_the_range_are_refused_by_name(name, value):
-    with pytest.raises(WeakLossError, match=rf"--weak_{name} must be .+, not '{value}'"):
+    with pytest.raises(WeakLossError, match=rf"weak_{name} must be .+, not '{value}'"):
         WeakOptions.from_mapping({PREFIX + name: value})
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mace_weak.errors import WeakLossError
-from mace_weak.losses import LOSS_TERMS, SPATIAL, TAYLOR, loss_terms
+from mace_weak.losses import LOSS_TERMS
 from mace_weak.mace.accelerated import refuse_absent_backends
-from mace_weak.options import AUTO, OPTIONS, PREFIX, Option, WeakOptions
+from mace_weak.options import AUTO, OPTIONS, PREFIX, Option, WeakOptions, refuse_idle_weights
 
 BASE_LOSSES = ("weighted", "huber", "universal", "stress", "virials", "l1l2energyforces")
 BASE_LOSSES_OF_STAGE_TWO = ("weighted", "universal", "stress", "virials")
@@ -42,7 +42,7 @@ class _Given(argparse.Action):
 
 def add_weak_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the weak options to MACE's parser, once."""
-    if any(action.dest == PREFIX + BASE_LOSS.name for action in parser._actions):
+    if any(action.dest == BASE_LOSS.key for action in parser._actions):
         return
     for option in (BASE_LOSS, *OPTIONS):
         choices = f" ({', '.join(option.choices)})" if option.choices else ""
@@ -81,7 +81,7 @@ def checked_options(name: str, args: argparse.Namespace) -> tuple[WeakOptions, s
     options = WeakOptions.from_mapping(vars(args))
     base_loss = BASE_LOSS.check(args.weak_base_loss)
     _refuse_settings(args, options, base_loss)
-    _refuse_weights_of_absent_terms(name, args)
+    refuse_idle_weights(name, getattr(args, GIVEN, ()))
     if options.anchor == AUTO and args.foundation_model is None:
         if PREFIX + "anchor" in getattr(args, GIVEN, ()):
             raise WeakLossError(
@@ -94,15 +94,6 @@ def checked_options(name: str, args: argparse.Namespace) -> tuple[WeakOptions, s
             name,
         )
     return options, base_loss
-
-
-def _refuse_weights_of_absent_terms(name: str, args: argparse.Namespace) -> None:
-    for term in {TAYLOR, SPATIAL} - set(loss_terms(name)):
-        if f"{PREFIX}{term}_weight" in getattr(args, GIVEN, ()):
-            raise WeakLossError(
-                f"--weak_{term}_weight has no effect with --loss={name}: "
-                f"choose --loss=weak_{term} or --loss=weak_piwsl"
-            )
 
 
 def _refuse_settings(args: argparse.Namespace, options: WeakOptions, base_loss: str) -> None:

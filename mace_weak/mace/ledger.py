@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from mace_weak.errors import NonFiniteWeakLossError
+from mace_weak.step import require_finite
 from mace_weak.timing import Stopwatch
 
 
@@ -68,9 +67,14 @@ class Ledger:
         pending, self._pending = self._pending, []
         for entry in pending:
             values = {name: float(value) for name, value in entry.parts.items()}
-            for name, value in values.items():
-                if not torch.isfinite(torch.tensor(value)):
-                    raise NonFiniteWeakLossError(_non_finite(entry, name, value))
+            require_finite(
+                values,
+                entry.residuals,
+                entry.structures,
+                epoch=entry.epoch,
+                step=entry.step,
+                counted="counted from 0, in MACE's order",
+            )
             self._step.add({"supervised": float(entry.supervised), **values})
         if pending:
             self._step.weak_seconds += self.watch.seconds()
@@ -117,18 +121,3 @@ class ReportingLogger:
         elif metrics.get("epoch") is not None:
             self._ledger.log_epoch(metrics["epoch"])
         self._logger.log(metrics)
-
-
-def _non_finite(entry: Entry, name: str, value: float) -> str:
-    residual = entry.residuals[name]
-    bad = [
-        number
-        for number, finite in zip(entry.structures, torch.isfinite(residual).tolist(), strict=True)
-        if not finite
-    ]
-    where = f"structure {bad[0]}" if bad else "no single structure"
-    return (
-        f"the {name} term is {value} at epoch {entry.epoch}, step {entry.step}, from {where} of "
-        "the training set (counted from 0, in MACE's order): lower the learning rate or "
-        "--weak_displacement. The checkpoints are intact."
-    )

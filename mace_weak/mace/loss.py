@@ -42,16 +42,17 @@ class WeakLoss(torch.nn.Module):
         Raises:
             NonFiniteWeakLossError: if a weak part of an earlier step was not finite.
         """
-        bridge = self.bridge
+        bridge, course = self.bridge, self.bridge.course
         bridge.ledger.settle()
         supervised = self.validation_loss(ref, pred, ddp)
-        step, weights = bridge.step, bridge.next_step()
+        step = bridge.next_step()
+        weights = course.weights(bridge.epoch, step)
         if not weights:
             bridge.ledger.add(Entry(bridge.epoch, step, supervised.detach(), {}, {}, ()))
             return supervised
         bridge.ledger.watch.start()
         numbers = structure_numbers(ref)
-        rows = bridge.rows(numbers)
+        rows = course.rows(numbers, bridge.epoch)
         structures = [numbers[row] for row in rows]
         parts, residuals, positions = self._parts(ref, pred, weights, rows, structures, ddp)
         weak = torch.stack(list(parts.values())).sum()
@@ -79,7 +80,7 @@ class WeakLoss(torch.nn.Module):
         structures: list[int],
         ddp: bool | None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor | None]:
-        bridge = self.bridge
+        bridge, options = self.bridge, self.bridge.course.options
         if bridge.model is None:
             raise RuntimeError("a weak loss was called before its training began")
         if not rows:  # other processes may have some, and reduce_loss waits for all
@@ -93,12 +94,12 @@ class WeakLoss(torch.nn.Module):
             structures=structures,
             model=bridge.model,
             anchor=bridge.anchor,
-            options=bridge.options,
+            options=options,
             terms=tuple(weights),
-            seeds=bridge.seeds(),
+            seeds=bridge.course.seeds(bridge.epoch),
         )
         n_atoms = selection.per_structure(ref["ptr"][1:] - ref["ptr"][:-1])
-        structure_weight = selection.per_structure(ref["weight"]) / bridge.options.fraction
+        structure_weight = selection.per_structure(ref["weight"]) / options.fraction
         energy_weight = self.validation_loss.get_buffer("energy_weight")
         parts = {}
         for term, residual in residuals.items():
@@ -108,7 +109,9 @@ class WeakLoss(torch.nn.Module):
         return parts, residuals, positions
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.bridge.name}, supervised={self.validation_loss!r})"
+        return (
+            f"{type(self).__name__}({self.bridge.course.name}, supervised={self.validation_loss!r})"
+        )
 
 
 def energy_penalty(supervised: torch.nn.Module) -> Penalty:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from mace_weak.errors import one_line_errors
 from mace_weak.mace.arguments import add_weak_arguments, checked_options, refuse_unused
 from mace_weak.mace.session import WeakSession
-from mace_weak.mace.wrappers import HOST
-from mace_weak.versions import refuse_together, require_supported
+from mace_weak.versions import MACE, NEQUIP, refuse_together, require_supported
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,8 @@ class WeakLossPlugin:
 
     def start(self, args: argparse.Namespace) -> WeakSession:
         with one_line_errors():
-            require_supported(HOST)
-            refuse_together(HOST, "nequip")
+            require_supported(MACE)
+            refuse_together(MACE, NEQUIP)
             options, base_loss = checked_options(self.name, args)
             session = WeakSession(self.name, options, base_loss, args)
         args.loss = base_loss

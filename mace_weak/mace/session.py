@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mace_weak.course import Course
 from mace_weak.errors import WeakLossError, one_line_errors
 from mace_weak.mace.accelerated import check_accelerated
 from mace_weak.mace.anchor import Anchor, load_anchor_model, make_anchor
@@ -44,11 +45,13 @@ class WeakSession:
         )
         check_training_files(args, options, base_loss, anchored=anchored)
         self.bridge = Bridge(
-            name=name,
-            options=options,
-            seed=args.seed,
-            max_num_epochs=args.max_num_epochs,
-            resample=not args.lbfgs,
+            Course(
+                name=name,
+                options=options,
+                seed=args.seed,
+                max_num_epochs=args.max_num_epochs,
+                resample=not args.lbfgs,
+            )
         )
 
     def wrap_loss(self, supervised: torch.nn.Module) -> WeakLoss:
@@ -105,13 +108,14 @@ class WeakSession:
 
     def _prepare(self, given: dict[str, Any]) -> dict[str, Any]:
         """Fill the bridge from the arguments of ``mace.tools.train``; returns those to use."""
-        bridge, loader = self.bridge, given["train_loader"]
+        bridge, course, loader = self.bridge, self.bridge.course, given["train_loader"]
         device = torch.device(given["device"])
         check_accelerated(self.args, given["model"], loader.dataset, device)
         bridge.model = given["model"]
-        bridge.steps_per_epoch = len(loader)
+        course.anchored = bridge.anchor is not None
+        course.steps_per_epoch = len(loader)
         bridge.ledger = Ledger(Stopwatch(device))
-        bridge.eligible = prepare_training_set(
+        course.eligible = prepare_training_set(
             loader.dataset,
             heads=self.heads,
             weak_heads=self.weak_heads,
@@ -122,8 +126,8 @@ class WeakSession:
         logging.info(
             "Weak losses: %s, weights %s relative to the energy term, displacement %g Å, anchor "
             "%s, heads %s",
-            bridge.name,
-            bridge.weights,
+            course.name,
+            course.base_weights,
             self.options.displacement,
             "none" if bridge.anchor is None else type(bridge.anchor.model).__name__,
             ", ".join(self.weak_heads),

@@ -16,9 +16,8 @@ import wrapt
 
 from mace_weak.errors import WeakLossError
 from mace_weak.mace import registry
-from mace_weak.versions import require_supported
+from mace_weak.versions import MACE, require_supported
 
-HOST = "mace-torch"
 PATCH_MODULE = "loss_plugins.py"  # which the patch adds beside the modules concerned
 
 
@@ -100,7 +99,7 @@ def wrap_module(module: ModuleType) -> None:
     if Path(str(module.__file__)).with_name(PATCH_MODULE).exists():
         return
     try:
-        require_supported(HOST)
+        require_supported(MACE)
     except WeakLossError as error:
         _refuse_losses(module, str(error))
         return

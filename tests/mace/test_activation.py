@@ -60,7 +60,7 @@ def test_a_refusal_is_one_line_on_the_command_line(tmp_path, flags):
     done = command(tmp_path, CONSOLE, *flags, "--weak_every=0")
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.startswith("mace-weak: ")]
-    assert lines == ["mace-weak: --weak_every must be a whole number of at least 1, not '0'"]
+    assert lines == ["mace-weak: weak_every must be a whole number of at least 1, not '0'"]
     assert "Traceback" not in done.stderr
 
 

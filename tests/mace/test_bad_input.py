@@ -20,11 +20,11 @@ TUNE = ("--loss=weak_taylor", "--foundation_model={foundation}", *FINETUNE)
 FRESH = ("--loss=weak_taylor", *SCRATCH)
 
 CASES = {
-    "negative weight": (TUNE, ["--weak_taylor_weight=-1"], "--weak_taylor_weight must be"),
+    "negative weight": (TUNE, ["--weak_taylor_weight=-1"], "weak_taylor_weight must be"),
     "weight no number": (TUNE, ["--weak_taylor_weight=big"], "a number of at least 0, or auto"),
     "far displacement": (TUNE, ["--weak_displacement=2"], "above 0 and up to 0.5, not '2'"),
-    "fraction of zero": (TUNE, ["--weak_fraction=0"], "--weak_fraction must be"),
-    "every half step": (TUNE, ["--weak_every=0.5"], "--weak_every must be a whole number"),
+    "fraction of zero": (TUNE, ["--weak_fraction=0"], "weak_fraction must be"),
+    "every half step": (TUNE, ["--weak_every=0.5"], "weak_every must be a whole number"),
     "unknown schedule": (TUNE, ["--weak_schedule=exp"], "one of constant, linear, cosine"),
     "unknown direction": (TUNE, ["--weak_direction=x"], "gaussian, uniform, adversarial"),
     "unknown base loss": (TUNE, ["--weak_base_loss=dipole"], "one of weighted, huber"),
@@ -32,7 +32,7 @@ CASES = {
     "weight of an absent term": (
         TUNE,
         ["--weak_spatial_weight=1"],
-        "no effect with --loss=weak_taylor: choose --loss=weak_spatial",
+        "no effect with weak_taylor: choose weak_spatial",
     ),
     "weak option, other loss": (
         TUNE,

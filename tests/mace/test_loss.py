@@ -9,6 +9,7 @@ from batches import batch_of
 from mace import modules
 from training import train
 
+from mace_weak.course import Course
 from mace_weak.errors import WeakLossError
 from mace_weak.mace.anchor import Anchor
 from mace_weak.mace.bridge import Bridge
@@ -165,9 +166,9 @@ def test_a_loss_without_energy_is_refused():
 
 def test_a_loss_outside_of_training_is_refused(files, foundation):
     model = torch.load(foundation, weights_only=False)
-    bridge = Bridge("weak_taylor", WeakOptions.from_mapping({}), seed=0, max_num_epochs=1)
-    bridge.eligible = [True]
-    loss = WeakLoss(modules.WeightedEnergyForcesLoss(), bridge)
+    options = WeakOptions.from_mapping({})
+    course = Course("weak_taylor", options, seed=0, max_num_epochs=1, eligible=[True])
+    loss = WeakLoss(modules.WeightedEnergyForcesLoss(), Bridge(course))
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     batch = batch_of(read(files.ethanol, ":1"), model)
@@ -175,14 +176,3 @@ def test_a_loss_outside_of_training_is_refused(files, foundation):
     torch.set_default_dtype(before)
     with pytest.raises(RuntimeError, match="before its training began"):
         loss(ref=batch, pred=prediction)
-
-
-def test_a_fraction_of_the_structures_is_unbiased():
-    """Over many epochs, the weights 1/fraction of those drawn average to one."""
-    options = WeakOptions.from_mapping({"weak_fraction": 0.25})
-    bridge = Bridge("weak_taylor", options, seed=0, max_num_epochs=1, eligible=[True] * 8)
-    count = 0
-    for epoch in range(500):
-        bridge.set_epoch(epoch)
-        count += len(bridge.rows(range(8)))
-    assert count / 0.25 / (500 * 8) == pytest.approx(1.0, abs=0.07)

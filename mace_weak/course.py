@@ -1,0 +1,67 @@
+"""The course of a training run: what the weak terms weigh in each step, and who takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mace_weak.displacements import drawn
+from mace_weak.losses import loss_terms
+from mace_weak.options import WeakOptions
+from mace_weak.schedules import schedule_factor
+
+
+@dataclass
+class Course:
+    """What the options mean in the steps of one training run.
+
+    ``eligible`` tells of each structure of the training set whether it takes the weak terms.
+    ``max_num_epochs`` is the length of the run, in epochs, that the schedule spans.
+    ``resample`` is off where a line search needs one objective for the whole run.
+    """
+
+    name: str
+    options: WeakOptions
+    seed: int
+    max_num_epochs: float
+    anchored: bool = False
+    resample: bool = True
+    eligible: Sequence[bool] = ()
+    steps_per_epoch: int = 1
+
+    @property
+    def base_weights(self) -> dict[str, float]:
+        """Weights of the terms relative to the energy term, before the schedule."""
+        return {
+            term: self.options.weight(term, anchored=self.anchored)
+            for term in loss_terms(self.name)
+        }
+
+    def seeds(self, epoch: int) -> tuple[int, int]:
+        """What the randomness of a step depends on, beside the structure."""
+        return self.seed, epoch if self.resample else 0
+
+    def weights(self, epoch: int, step: int) -> dict[str, float]:
+        """Weights in ``step`` of ``epoch``, relative to the energy term; zeros are left out."""
+        if self.resample and (epoch * self.steps_per_epoch + step) % self.options.every:
+            return {}
+        factor = schedule_factor(
+            self.options.schedule,
+            epoch=epoch + (step / self.steps_per_epoch if self.resample else 0.0),
+            start_epoch=self.options.start_epoch,
+            max_num_epochs=self.max_num_epochs,
+        )
+        return {
+            term: factor * weight
+            for term, weight in self.base_weights.items()
+            if factor * weight > 0
+        }
+
+    def rows(self, structures: Sequence[int], epoch: int) -> list[int]:
+        """Rows, among the ``structures`` of a batch, of those that take the weak terms."""
+        return [
+            row
+            for row, structure in enumerate(structures)
+            if self.eligible[structure]
+            and drawn(structure, fraction=self.options.fraction, seeds=self.seeds(epoch))
+        ]
