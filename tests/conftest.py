@@ -1,12 +1,27 @@
-"""Structures for the tests of the core."""
+"""Which tests can run here, and structures for the tests of the core."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from datafiles import HOSTS
 from torch import Tensor
 
 SIZES = (3, 1, 4)
+# each host's tests import it, and no environment has both
+collect_ignore = [
+    path for host, here in HOSTS.items() if not here for path in (host, f"recipes/{host}")
+]
+
+
+def pytest_report_header() -> str:
+    absent = [host for host, here in HOSTS.items() if not here]
+    return f"hosts that are not installed, whose tests are left out: {', '.join(absent) or 'none'}"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

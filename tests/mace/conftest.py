@@ -2,75 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pytest
-import torch
-
-pytest.importorskip("mace", reason="mace-torch is not installed")
-
-from ase import Atoms
-from ase.build import bulk
-from ase.calculators.emt import EMT
 from ase.io import read, write
+from datafiles import Files, write_files
 from training import FINETUNE, SCRATCH, train
-
-QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart" / "data"
-FOUNDATION_MOLECULES = ("CH3CH2OH", "CH3OH", "HCOOH", "H2O", "HCN")
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@dataclass(frozen=True)
-class Files:
-    """Training files: molecules with forces, ethanol with energies only, strained copper."""
-
-    molecules: Path
-    ethanol: Path
-    ethanol_forces: Path
-    copper: Path
 
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory) -> Files:
-    folder = tmp_path_factory.mktemp("data")
-    frames = read(QUICKSTART / "molecules_gfn1.xyz", ":")
-    chosen = [
-        [frame for frame in frames if frame.info["name"] == name][:4]
-        for name in FOUNDATION_MOLECULES
-    ]
-    ethanol = read(QUICKSTART / "ethanol_pbe_train.xyz", ":12")
-    labelled = read(QUICKSTART / "ethanol_pbe_test.xyz", ":12")
-    paths = Files(*(folder / f"{name}.xyz" for name in Files.__annotations__))
-    write(paths.molecules, [frame for each in chosen for frame in each])
-    write(paths.ethanol, ethanol)
-    write(paths.ethanol_forces, labelled)
-    write(paths.copper, strained_copper(10))
-    return paths
-
-
-def strained_copper(count: int) -> list[Atoms]:
-    """Rattled, strained cells of copper with the energies, forces and stresses of ASE's EMT."""
-    generator = np.random.default_rng(0)
-    frames = []
-    for _ in range(count):
-        atoms = bulk("Cu", cubic=True)
-        strain = np.eye(3) + 0.02 * generator.standard_normal((3, 3))
-        atoms.set_cell(atoms.cell @ strain, scale_atoms=True)
-        atoms.positions += 0.05 * generator.standard_normal(atoms.positions.shape)
-        atoms.calc = EMT()
-        frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-        frame.info["REF_energy"] = atoms.get_potential_energy()
-        frame.info["REF_stress"] = atoms.get_stress(voigt=False)
-        frame.arrays["REF_forces"] = atoms.get_forces()
-        frames.append(frame)
-    return frames
+    return write_files(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")

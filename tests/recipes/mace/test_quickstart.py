@@ -9,13 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("mace", reason="mace-torch is not installed")
-
 from ase.io import read
 from make_data import closed_shell_molecules
 
-FOLDER = Path(__file__).parents[2] / "recipes" / "quickstart"
+FOLDER = Path(__file__).parents[3] / "recipes" / "quickstart"
 DATA = FOLDER / "data"
 
 

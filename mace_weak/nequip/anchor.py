@@ -1,0 +1,143 @@
+"""The anchor: a frozen nequip model whose energies and forces the weak terms are relative to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_method
+from nequip.data import AtomicDataDict
+from nequip.model.saved_models.load_utils import load_saved_model
+from nequip.nn.graph_model import PER_EDGE_TYPE_CUTOFF_KEY, R_MAX_KEY
+from nequip.train.lightning import _SOLE_MODEL_KEY
+from torch import Tensor
+
+from mace_weak.errors import WeakLossError
+from mace_weak.nequip.graphs import Graph
+from mace_weak.nequip.potential import GraphPotential, Models
+from mace_weak.potentials import Sample
+
+FOUNDATION_BUILDERS = ("ModelFromPackage", "ModelFromCheckpoint")
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A frozen model, and its type (n_training_types,) for each atom type of the training."""
+
+    models: Models
+    types: Tensor
+
+    def potential(self, graph: Graph, at_rest: Sample) -> GraphPotential:
+        """The anchor on ``graph``, a graph of the training."""
+        types = self.types[graph[AtomicDataDict.ATOM_TYPE_KEY]]
+        own = {**graph, AtomicDataDict.ATOM_TYPE_KEY: types}
+        return GraphPotential(self.models, own, at_rest, frozen=True)
+
+    def label(self, graph: Graph) -> Sample:
+        """E₀(S) (n_structures,) in eV and F₀(S) (n_atoms, 3) in eV/Å."""
+        still = torch.zeros_like(graph[AtomicDataDict.POSITIONS_KEY]).unsqueeze(0)
+        sample = self.potential(graph, Sample(torch.empty(0), None)).displaced(still, forces=True)
+        if sample.forces is None:
+            raise RuntimeError("the anchor gave no forces")
+        return Sample(sample.energy[0], sample.forces[0])
+
+
+def foundation_builders(model_config: Any) -> Iterator[Mapping[str, Any]]:
+    """The parts of a model's configuration that load a package or a checkpoint."""
+    if isinstance(model_config, Mapping):
+        if str(model_config.get("_target_")).rpartition(".")[2] in FOUNDATION_BUILDERS:
+            yield model_config
+        for value in model_config.values():
+            yield from foundation_builders(value)
+    elif isinstance(model_config, list | tuple):
+        for value in model_config:
+            yield from foundation_builders(value)
+
+
+def foundation_model(model_config: Any) -> torch.nn.Module | None:
+    """The model that a fine-tuning starts from, before any modification, or None.
+
+    Raises:
+        WeakLossError: if there are several.
+    """
+    builders = list(foundation_builders(model_config))
+    if not builders:
+        return None
+    if len(builders) > 1:
+        raise WeakLossError(
+            f"the model is built from {len(builders)} packages or checkpoints: give the one to "
+            "anchor on as weak_anchor, or weak_anchor: none"
+        )
+    arguments = dict(builders[0])
+    return _sole_model(get_method(arguments.pop("_target_"))(**arguments))
+
+
+def load_anchor_model(path: str) -> torch.nn.Module:
+    """The model in a package or checkpoint. Loading it executes code stored in the file.
+
+    Raises:
+        WeakLossError: if the file is missing or cannot be read.
+    """
+    if not path.startswith("nequip.net:") and not Path(path).is_file():
+        raise WeakLossError(f"weak_anchor: there is no file '{path}'")
+    try:
+        return _sole_model(load_saved_model(path))
+    except Exception as error:  # unpickling fails in many ways
+        raise WeakLossError(
+            f"weak_anchor: '{path}' cannot be read as a model ({type(error).__name__}): is it "
+            "complete, and a package (.nequip.zip) or a checkpoint (.ckpt) of nequip?"
+        ) from error
+
+
+def make_anchor(
+    model: Any,
+    *,
+    trained: Any,
+    type_names: Sequence[str],
+    device: torch.device,
+) -> Anchor:
+    """A frozen copy of ``model`` that fits the ``trained`` model and its atom types.
+
+    Raises:
+        WeakLossError: if it lacks an atom type, has another cutoff, or gives no forces.
+    """
+    own_names = list(model.type_names)
+    missing = [name for name in type_names if name not in own_names]
+    if missing:
+        raise WeakLossError(
+            f"the anchor lacks the atom types {', '.join(missing)} (it has {', '.join(own_names)}):"
+            " choose an anchor trained on all of them, or weak_anchor: none"
+        )
+    require_same_cutoff(model.metadata, trained.metadata)
+    frozen = deepcopy(model).to(device)
+    frozen.requires_grad_(False)
+    frozen.eval()
+    types = torch.tensor([own_names.index(name) for name in type_names], device=device)
+    return Anchor(Models.of(frozen), types)
+
+
+def require_same_cutoff(own: Mapping[str, str], trained: Mapping[str, str]) -> None:
+    """Compare the metadata of the anchor and the trained model, which share neighbour lists.
+
+    Raises:
+        WeakLossError: if they have different cutoffs.
+    """
+    if abs(float(own[R_MAX_KEY]) - float(trained[R_MAX_KEY])) > 1e-6:
+        raise WeakLossError(
+            f"the anchor has the cutoff {own[R_MAX_KEY]} Å, the model {trained[R_MAX_KEY]} Å, and "
+            f"they share their neighbour lists: set r_max: {own[R_MAX_KEY]}, or choose another "
+            "anchor"
+        )
+    if own.get(PER_EDGE_TYPE_CUTOFF_KEY) != trained.get(PER_EDGE_TYPE_CUTOFF_KEY):
+        raise WeakLossError(
+            "the anchor and the model have different per_edge_type_cutoff, and they share their "
+            "neighbour lists: set the anchor's, or choose another anchor"
+        )
+
+
+def _sole_model(model: torch.nn.Module) -> torch.nn.Module:
+    return model[_SOLE_MODEL_KEY] if isinstance(model, torch.nn.ModuleDict) else model

@@ -1,0 +1,60 @@
+"""Small real data for the trainings of both hosts, and which hosts are here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.io import read, write
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+QUICKSTART = RECIPES / "quickstart"
+FOUNDATION_MOLECULES = ("CH3CH2OH", "CH3OH", "HCOOH", "H2O", "HCN")
+HOSTS = {"mace": find_spec("mace") is not None, "nequip": find_spec("nequip") is not None}
+
+
+@dataclass(frozen=True)
+class Files:
+    """Training files: molecules with forces, ethanol with energies only, strained copper."""
+
+    molecules: Path
+    ethanol: Path
+    ethanol_forces: Path
+    copper: Path
+
+
+def write_files(folder: Path) -> Files:
+    frames = read(QUICKSTART / "data" / "molecules_gfn1.xyz", ":")
+    chosen = [
+        [frame for frame in frames if frame.info["name"] == name][:4]
+        for name in FOUNDATION_MOLECULES
+    ]
+    paths = Files(*(folder / f"{name}.xyz" for name in Files.__annotations__))
+    write(paths.molecules, [frame for each in chosen for frame in each])
+    write(paths.ethanol, read(QUICKSTART / "data" / "ethanol_pbe_train.xyz", ":12"))
+    write(paths.ethanol_forces, read(QUICKSTART / "data" / "ethanol_pbe_test.xyz", ":12"))
+    write(paths.copper, strained_copper(10))
+    return paths
+
+
+def strained_copper(count: int) -> list[Atoms]:
+    """Rattled, strained cells of copper with the energies, forces and stresses of ASE's EMT."""
+    generator = np.random.default_rng(0)
+    frames = []
+    for _ in range(count):
+        atoms = bulk("Cu", cubic=True)
+        strain = np.eye(3) + 0.02 * generator.standard_normal((3, 3))
+        atoms.set_cell(atoms.cell @ strain, scale_atoms=True)
+        atoms.positions += 0.05 * generator.standard_normal(atoms.positions.shape)
+        atoms.calc = EMT()
+        frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+        frame.info["REF_energy"] = atoms.get_potential_energy()
+        frame.info["REF_stress"] = atoms.get_stress(voigt=False)
+        frame.arrays["REF_forces"] = atoms.get_forces()
+        frames.append(frame)
+    return frames

@@ -1,0 +1,51 @@
+"""Two processes give the gradients of one on the joint batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from commands import trained
+from training import changed, weak_config
+
+STRATEGIES = {
+    "plain": {
+        "_target_": "lightning.pytorch.strategies.DDPStrategy",
+        "process_group_backend": "gloo",
+    },
+    "SimpleDDPStrategy": {
+        "_target_": "nequip.train.SimpleDDPStrategy",
+        "process_group_backend": "gloo",
+    },
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_processes_equal_one_on_the_joint_batch(tmp_path, finetune, strategy):
+    """Four structures are one step: two in each process, or four in one.
+
+    Lightning shuffles the structures of distributed trainings, so these four are all.
+    """
+    config = weak_config(
+        changed(
+            finetune,
+            data__split_dataset={**finetune["data"]["split_dataset"], "train": 4, "val": 8},
+            trainer__max_epochs=4,
+        ),
+        "weak_piwsl",
+        weak_taylor_weight=100,
+        weak_spatial_weight=100,
+    )
+    one = trained(tmp_path / "one", config)
+    two = trained(
+        tmp_path / "two",
+        changed(
+            config,
+            data__train_dataloader__batch_size=2,
+            trainer__devices=2,
+            trainer__strategy=STRATEGIES[strategy],
+        ),
+    )
+    for name in ("supervised", "weak_taylor", "weak_spatial"):
+        assert two.column(name) == pytest.approx(one.column(name), rel=1e-3)
+        assert max(two.column(name)) > 0
+    torch.testing.assert_close(two.parameters, one.parameters, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,41 @@
+"""A restart from a checkpoint goes on exactly as an uninterrupted run would."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from training import MODULES, changed, train, weak_config
+
+# the restarted run writes elsewhere, so that both stay to be compared
+pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
+WEAK = {"weak_every": 2, "weak_taylor_weight": 100, "weak_spatial_weight": 100}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_restart_equals_an_uninterrupted_run(tmp_path, finetune, module):
+    optimizer = {"_target_": "torch.optim.Adam", "lr": 0.01}
+    if "ScheduleFree" in module:
+        optimizer["_target_"] = "schedulefree.AdamWScheduleFree"
+    config = changed(
+        finetune,
+        training_module___target_=module,
+        training_module__optimizer=optimizer,
+        trainer__max_epochs=4,
+    )
+    config = weak_config(config, "weak_piwsl", **WEAK)
+    whole = train(tmp_path / "whole", config)
+    again = train(tmp_path / "again", config, f"++ckpt_path={whole.checkpoint_of(1)}")
+    later = [step for step in whole.steps if step["epoch"] >= 2]
+    assert again.steps == later
+    assert max(step["weak_taylor"] for step in later) > 0
+    torch.testing.assert_close(again.parameters, whole.parameters, rtol=0, atol=0)
+
+
+def test_a_restart_of_a_restart_is_still_weak(tmp_path, finetune):
+    """The second checkpoint was written by a module that was loaded from the first."""
+    config = weak_config(changed(finetune, trainer__max_epochs=3), weak_taylor_weight=100)
+    first = train(tmp_path / "first", config)
+    second = train(tmp_path / "second", config, f"++ckpt_path={first.checkpoint_of(0)}")
+    third = train(tmp_path / "third", config, f"++ckpt_path={second.checkpoint_of(1)}")
+    assert third.steps == [step for step in first.steps if step["epoch"] == 2]
+    assert max(third.column("weak_taylor")) > 0

@@ -1,0 +1,197 @@
+"""Every road through NequIP keeps the weak term: a test for each row of the README's table.
+
+The proof is in the numbers: the weak part is not zero, the loss is the sum of its parts, and the
+parameters are other ones than those of the same run with the supervised loss alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import from_checkpoint, from_package, shifted
+from datafiles import Files
+from training import (
+    MOLECULE_TYPES,
+    Config,
+    Run,
+    base_config,
+    changed,
+    scratch_model,
+    train,
+    weak_config,
+)
+
+from mace_weak.losses import loss_terms
+
+HEAVY = 1000.0  # so that a few steps tell
+WEIGHTS = {
+    "weak_taylor": {"weak_taylor_weight": HEAVY},
+    "weak_spatial": {"weak_spatial_weight": HEAVY},
+    "weak_piwsl": {"weak_taylor_weight": HEAVY, "weak_spatial_weight": HEAVY},
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a road may start from: data and models."""
+
+    files: Files
+    foundation: Path
+    foundation_checkpoint: Path
+
+    def scratch(self, **changes: Any) -> Config:
+        return changed(base_config(self.files.molecules), **changes)
+
+    def tuned(self, model: Config | None = None, *, forces: bool = False, **changes: Any) -> Config:
+        file = self.files.ethanol_forces if forces else self.files.ethanol
+        labels = ["total_energy", "forces"] if forces else ["total_energy"]
+        config = changed(base_config(file, labels=labels), **changes)
+        model = model or from_package(self.foundation)
+        config["training_module"]["model"] = shifted(model, file)
+        return config
+
+    def copper(self, *labels: str) -> Config:
+        return base_config(self.files.copper, types=["Cu"], labels=["total_energy", *labels])
+
+    def allegro(self) -> Config:
+        model = {
+            **{key: scratch_model(MOLECULE_TYPES)[key] for key in ALLEGRO_KEYS},
+            "_target_": "allegro.model.AllegroModel",
+            "l_max": 1,
+            "num_layers": 1,
+            "num_scalar_features": 8,
+            "num_tensor_features": 4,
+            "radial_chemical_embed": {
+                "_target_": "allegro.nn.TwoBodyBesselScalarEmbed",
+                "num_bessels": 4,
+            },
+        }
+        return {
+            **self.scratch(),
+            "training_module": {**self.scratch()["training_module"], "model": model},
+        }
+
+
+ALLEGRO_KEYS = ("seed", "model_dtype", "type_names", "r_max", "avg_num_neighbors")
+DTYPE = "training_module__model__model_dtype"
+MODULE = "training_module___target_"
+SCHEDULE_FREE = {
+    MODULE: "nequip.train.ScheduleFreeLightningModule",
+    "training_module__optimizer": {"_target_": "schedulefree.AdamWScheduleFree", "lr": 0.01},
+}
+
+
+@dataclass(frozen=True)
+class Road:
+    """A configuration with nequip's own loss, the weak loss, and its options."""
+
+    config: Callable[[Start], Config]
+    loss: str = "weak_taylor"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+# The rows of the README's table.
+ROADS: dict[str, Road] = {
+    "from scratch": Road(lambda start: start.scratch()),
+    "from scratch, `float64`": Road(lambda start: start.scratch(**{DTYPE: "float64"})),
+    "from scratch, Allegro": Road(lambda start: start.allegro()),
+    "fine-tuning from a package, energies only": Road(lambda start: start.tuned()),
+    "fine-tuning from a package, energies and forces": Road(lambda start: start.tuned(forces=True)),
+    "fine-tuning from a checkpoint": Road(
+        lambda start: start.tuned(from_checkpoint(start.foundation_checkpoint))
+    ),
+    "fine-tuning, `WeakSpatialLoss`": Road(lambda start: start.tuned(), "weak_spatial"),
+    "fine-tuning, `WeakPIWSLoss`": Road(lambda start: start.tuned(), "weak_piwsl"),
+    "EMA": Road(lambda start: start.tuned(**{MODULE: "nequip.train.EMALightningModule"})),
+    "schedule-free optimiser": Road(lambda start: start.tuned(**SCHEDULE_FREE)),
+    "gradient accumulation": Road(lambda start: start.tuned(trainer__accumulate_grad_batches=2)),
+    "batches of different sizes": Road(
+        lambda start: start.scratch(data__train_dataloader__batch_size=3)
+    ),
+    "batches of one structure": Road(
+        lambda start: start.scratch(data__train_dataloader__batch_size=1)
+    ),
+    "data loader workers": Road(lambda start: start.tuned(data__train_dataloader__num_workers=1)),
+    "`max_steps`": Road(lambda start: start.tuned(trainer__max_steps=3)),
+    "periodic, energies only": Road(lambda start: start.copper()),
+    "periodic, with stress": Road(lambda start: start.copper("forces", "stress")),
+    "adversarial displacements": Road(
+        lambda start: start.tuned(forces=True), options={"weak_direction": "adversarial"}
+    ),
+    "reference labels": Road(
+        lambda start: start.tuned(forces=True), options={"weak_labels": "reference"}
+    ),
+    "every second step, half of the structures": Road(
+        lambda start: start.scratch(),
+        "weak_piwsl",
+        {"weak_every": 2, "weak_fraction": 0.5, "weak_anchor": "none"},
+    ),
+}
+
+# Further rows, which need a test of their own.
+OTHER_ROADS: dict[str, str] = {
+    "`compile_mode: compile`: equal to eager": (
+        "test_roads.py::test_a_compiled_model_has_the_same_loss"
+    ),
+}
+
+
+@pytest.fixture
+def start(files, foundation, foundation_checkpoint) -> Start:
+    return Start(files, foundation, foundation_checkpoint)
+
+
+@pytest.fixture
+def pair(tmp_path, start, request) -> tuple[Run, Run]:
+    """A weak run of a road, and the same run with nequip's own loss."""
+    if "Allegro" in request.param and find_spec("allegro") is None:
+        pytest.skip("nequip-allegro is not installed")
+    road = ROADS[request.param]
+    config = road.config(start)
+    options = {**WEIGHTS[road.loss], **road.options}
+    return (
+        train(tmp_path / "weak", weak_config(config, road.loss, **options)),
+        train(tmp_path / "supervised", config),
+    )
+
+
+@pytest.mark.parametrize("pair", ROADS, indirect=True)
+def test_the_weak_term_is_trained_on(pair, request):
+    weak, alone = pair
+    parts = [
+        f"weak_{term}" for term in loss_terms(ROADS[request.node.callspec.params["pair"]].loss)
+    ]
+    for part in parts:
+        assert max(weak.column(part)) > 0
+        assert any(row.get(f"train_loss_epoch/{part}", 0) > 0 for row in weak.rows)
+    for step in weak.steps:
+        total = step["supervised"] + sum(step[part] for part in parts)
+        assert step["weighted_sum"] == pytest.approx(total, rel=1e-9)
+    assert weak.steps[0]["supervised"] == alone.steps[0]["weighted_sum"]
+    assert len(weak.steps) == len(alone.steps)
+    assert weak.parameters.shape == alone.parameters.shape
+    assert float((weak.parameters - alone.parameters).abs().max()) > 1e-8
+
+
+@pytest.mark.parametrize("pair", ["from scratch"], indirect=True)
+def test_validation_is_without_the_weak_terms(pair):
+    weak, alone = (
+        {name for row in run.rows for name in row if name.startswith("val")} for run in pair
+    )
+    assert weak == alone
+
+
+def test_a_compiled_model_has_the_same_loss(tmp_path, start):
+    """Steps of several structures are compiled, also on the CPU; one of one structure is not."""
+    eager = weak_config(start.tuned(), **WEIGHTS["weak_taylor"])
+    compiled = changed(eager, training_module__model__model__compile_mode="compile")
+    runs = [train(tmp_path / "eager", eager), train(tmp_path / "compiled", compiled)]
+    for name in ("supervised", "weak_taylor"):
+        expected, values = (run.column(name) for run in runs)
+        assert max(expected) > 0
+        assert values == pytest.approx(expected, rel=2e-2, abs=1e-6)
