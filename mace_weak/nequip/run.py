@@ -23,6 +23,7 @@ from mace_weak.nequip.potential import GraphPotential, Models
 from mace_weak.options import AUTO, NONE, WeakOptions
 from mace_weak.potentials import Sample
 from mace_weak.step import Labels, step_residuals
+from mace_weak.versions import DISTRIBUTION, installed
 
 logger = RankedLogger(__name__, rank_zero_only=True)
 
@@ -125,8 +126,8 @@ def begin_run(run: WeakRun, trainer: Any) -> None:
             "max_steps, or weak_schedule: constant"
         )
     logger.info(
-        f"Weak losses: {course.name}, weights {course.base_weights} relative to the energy term, "
-        f"displacement {options.displacement:g} Å, "
+        f"mace-weak {installed(DISTRIBUTION)}: {course.name}, weights {course.base_weights} "
+        f"relative to the energy term, displacement {options.displacement:g} Å, "
         f"{'no anchor' if run.anchor is None else 'anchored'}"
     )
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from ase import Atoms
-from ase.io import read
 from batches import batch_of
-from scipy.spatial.transform import Rotation
+from physics import BOTH, HostPhysics, copper, displacements, frames, system
 
-from mace_weak.displacements import structure_displacements
-from mace_weak.losses import SPATIAL, TAYLOR
 from mace_weak.mace.anchor import make_anchor
 from mace_weak.mace.graphs import Selection, graph_of, replicated_graph, whole_graph
 from mace_weak.mace.potential import ModelPotential, position_energy
 from mace_weak.potentials import Difference, Sample
 from mace_weak.residuals import weak_residuals
 
-BOTH = (TAYLOR, SPATIAL)
-TOLERANCE = {"rtol": 1e-9, "atol": 1e-11}
+__all__ = ["frames", "system"]  # fixtures
 
 
 @pytest.fixture(autouse=True)
@@ -39,26 +37,6 @@ def copper_model(copper_foundation) -> torch.nn.Module:
     return torch.load(copper_foundation, weights_only=False)
 
 
-@pytest.fixture
-def frames(files) -> list[Atoms]:
-    """Two ethanols and a water between them."""
-    ethanol = read(files.ethanol, ":2")
-    water = next(atoms for atoms in read(files.molecules, ":") if len(atoms) == 3)
-    return [ethanol[0], water, ethanol[1]]
-
-
-def displacements(frames: list[Atoms], length: float = 0.05) -> torch.Tensor:
-    return structure_displacements(
-        list(range(len(frames))),
-        [len(atoms) for atoms in frames],
-        n_replicas=2,
-        seeds=(0, 0),
-        length=length,
-        direction="gaussian",
-        atom_fraction=1.0,
-    )
-
-
 def potential_of(model: torch.nn.Module, batch, rows: list[int] | None = None) -> ModelPotential:
     selection = Selection.of(batch, list(range(batch.num_graphs)) if rows is None else rows)
     output = model(dict(batch.to_dict()), training=True)
@@ -68,69 +46,25 @@ def potential_of(model: torch.nn.Module, batch, rows: list[int] | None = None) -
     return ModelPotential(model, graph_of(batch, selection), rest)
 
 
-def residuals(model, frames, moves=None) -> dict[str, torch.Tensor]:
-    moves = displacements(frames) if moves is None else moves
-    return weak_residuals(potential_of(model, batch_of(frames, model)), moves, BOTH)
+@dataclass
+class MaceHost:
+    """The models of the fixtures, by what they know."""
+
+    molecules: torch.nn.Module
+    copper: torch.nn.Module
+
+    def potential(self, frames: list[Atoms]) -> ModelPotential:
+        model = self.copper if "Cu" in frames[0].symbols else self.molecules
+        return potential_of(model, batch_of(frames, model))
 
 
-def copper(files) -> list[Atoms]:
-    return read(files.copper, ":3")
+@pytest.fixture
+def host(model, copper_model) -> MaceHost:
+    return MaceHost(model, copper_model)
 
 
-@pytest.mark.parametrize("term", BOTH)
-def test_the_residual_shrinks_as_the_square_of_the_displacement(model, frames, term):
-    moves = displacements(frames)
-    norms = [
-        float(residuals(model, frames, scale * moves)[term].detach().norm())
-        for scale in (0.02, 0.01)
-    ]
-    assert norms[0] / norms[1] == pytest.approx(4.0, rel=0.03)
-
-
-@pytest.mark.parametrize("system", ["molecules", "copper"])
-@pytest.mark.parametrize("term", BOTH)
-def test_batching_changes_nothing(model, copper_model, frames, files, system, term):
-    used, structures = (model, frames) if system == "molecules" else (copper_model, copper(files))
-    together = residuals(used, structures)[term]
-    moves, start = displacements(structures), 0
-    for number, atoms in enumerate(structures):
-        own = moves[:, start : start + len(atoms)]
-        start += len(atoms)
-        alone = residuals(used, [atoms], own)[term]
-        torch.testing.assert_close(alone, together[number : number + 1], **TOLERANCE)
-
-
-@pytest.mark.parametrize("term", BOTH)
-def test_permutation_rotation_and_translation_change_nothing(model, frames, term):
-    expected = residuals(model, frames[:1])[term]
-    order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
-    moves = displacements(frames[:1])
-    shuffled = residuals(model, [frames[0][order.tolist()]], moves[:, order])[term]
-    torch.testing.assert_close(shuffled, expected, **TOLERANCE)
-    rotation = Rotation.from_euler("xyz", [0.3, 1.1, -0.7]).as_matrix()
-    turned = frames[0].copy()
-    turned.positions = turned.positions @ rotation.T + 2.0
-    rotated = residuals(model, [turned], moves @ torch.tensor(rotation.T))[term]
-    torch.testing.assert_close(rotated, expected, rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize("term", BOTH)
-def test_a_common_translation_gives_zero_in_a_periodic_cell(copper_model, files, term):
-    structures = copper(files)
-    moves = torch.tensor([[0.1, 0.2, -0.1], [-0.3, 0.0, 0.1]]).unsqueeze(1).repeat(1, 12, 1)
-    residual = residuals(copper_model, structures, moves)[term]
-    torch.testing.assert_close(residual, torch.zeros(3), rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("term", BOTH)
-def test_lone_atoms_and_empty_edges(model, frames, term):
-    lone = Atoms("C", positions=[[0, 0, 0]])
-    apart = Atoms("CO", positions=[[0, 0, 0], [0, 0, 30.0]])
-    alone = residuals(model, [lone, apart])[term]
-    torch.testing.assert_close(alone, torch.zeros(2), rtol=0, atol=1e-12)
-    mixed = residuals(model, [lone, frames[0]])[term]
-    assert float(mixed[0].detach()) == pytest.approx(0.0, abs=1e-12)
-    assert float(mixed[1].detach().abs()) > 1e-4
+class TestMace(HostPhysics):
+    """A real MACE shows the physics of any potential."""
 
 
 def test_selection_equals_a_batch_of_the_selected(model, frames):
@@ -150,21 +84,6 @@ def test_replicas_equal_a_batch_of_copies(copper_model, files):
     assert twice.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(twice[key], value, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("system", ["molecules", "copper"])
-def test_kept_neighbour_lists_cost_less_than_1e_5_ev(model, copper_model, frames, files, system):
-    used, structures = (model, frames) if system == "molecules" else (copper_model, copper(files))
-    moves = displacements(structures)[:1]
-    kept = potential_of(used, batch_of(structures, used)).displaced(moves, forces=False).energy[0]
-    moved, start = [], 0
-    for atoms in structures:
-        copy = atoms.copy()
-        copy.positions += moves[0, start : start + len(atoms)].numpy()
-        start += len(atoms)
-        moved.append(copy)
-    rebuilt = potential_of(used, batch_of(moved, used)).rest().energy
-    assert float((kept - rebuilt).detach().abs().max()) < 1e-5
 
 
 @pytest.mark.parametrize("term", BOTH)

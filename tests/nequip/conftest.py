@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,13 @@ from training import Config, base_config, nequip_process, train
 @pytest.fixture(scope="session")
 def files(tmp_path_factory) -> Files:
     return write_files(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def nequip_dtype() -> Iterator[None]:
+    """nequip's global dtype."""
+    with nequip_process():
+        yield
 
 
 @pytest.fixture(scope="session")

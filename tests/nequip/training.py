@@ -197,7 +197,7 @@ def changed(config: Config, **changes: Any) -> Config:
     """``config`` with changes, named by their path with ``__`` for dots."""
     result = OmegaConf.create(deepcopy(config))
     for path, value in changes.items():
-        OmegaConf.update(result, path.replace("__", "."), value, force_add=True)
+        OmegaConf.update(result, path.replace("__", "."), value, merge=False, force_add=True)
     return OmegaConf.to_container(result)
 
 

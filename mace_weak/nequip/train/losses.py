@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from nequip.data import AtomicDataDict, Mean
 from nequip.train import MetricsManager
 from torch import Tensor
 
-from mace_weak.errors import WeakLossError
+from mace_weak.errors import NonFiniteWeakLossError, WeakLossError
 from mace_weak.losses import loss_terms
 from mace_weak.nequip.fields import STRUCTURE
 from mace_weak.nequip.graphs import Graph, per_structure
@@ -92,7 +93,7 @@ class WeakLoss(MetricsManager):
 
         Raises:
             WeakLossError: if the training module is not a weak one.
-            NonFiniteWeakLossError: if a weak part is not finite.
+            NonFiniteWeakLossError: if a part of the loss is not finite.
         """
         if self.run is None:
             raise WeakLossError(
@@ -101,6 +102,7 @@ class WeakLoss(MetricsManager):
                 "WeakEMALightningModule, WeakScheduleFreeLightningModule)"
             )
         metrics = super().forward(preds, target, prefix, suffix)
+        self._require_finite_supervised()
         penalties = self._penalties(self.run, preds, target)
         values = {term: self[self.parts[term]](penalties[term]) for term in self.parts}
         return self._with_parts(metrics, values, prefix, suffix)
@@ -115,6 +117,18 @@ class WeakLoss(MetricsManager):
         super().reset()
         for name in self.parts.values():
             self[name].reset()
+
+    def _require_finite_supervised(self) -> None:
+        """nequip's mean over no labels is NaN, and one such step would spoil the parameters."""
+        for name, entry in self.entries.items():
+            value = self.metrics_values_step[name]
+            if entry.coeff is not None and not math.isfinite(value):
+                epoch, step = self.place
+                raise NonFiniteWeakLossError(
+                    f"the supervised loss is {value} ({name}) at epoch {epoch}, step {step}: lower "
+                    "the learning rate, or, with ignore_nan, see that every batch has a label "
+                    "(batch_size, drop_last). The checkpoints are intact."
+                )
 
     def _with_parts(
         self, metrics: dict[str, Tensor], values: dict[str, Tensor], prefix: str, suffix: str

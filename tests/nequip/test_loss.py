@@ -1,0 +1,162 @@
+"""The weak losses of nequip: their scale, their parts and their options."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from agreement import ENERGY, SETTINGS, course, expected_ratios, labelled_frames
+from batches import batch_of
+from e3nn.o3 import Irreps
+from nequip.data import AtomicDataDict
+from nequip.nn import ForceStressOutput, GraphModel, GraphModuleMixin
+from training import changed, train, weak_config
+
+from mace_weak.errors import NonFiniteWeakLossError, WeakLossError
+from mace_weak.nequip.potential import Models
+from mace_weak.nequip.run import WeakRun
+from mace_weak.nequip.train import WeakPIWSLoss, WeakTaylorLoss
+
+
+class MorseEnergy(GraphModuleMixin, torch.nn.Module):
+    """The analytic potential as an energy model of nequip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._init_irreps(
+            irreps_in={AtomicDataDict.POSITIONS_KEY: Irreps("1o")},
+            irreps_out={AtomicDataDict.TOTAL_ENERGY_KEY: Irreps("0e")},
+        )
+
+    def forward(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+        structure = data[AtomicDataDict.BATCH_KEY]
+        n_structures = AtomicDataDict.num_frames(data)
+        energy = ENERGY(data[AtomicDataDict.POSITIONS_KEY], structure, n_structures)
+        return {**data, AtomicDataDict.TOTAL_ENERGY_KEY: energy.unsqueeze(-1)}
+
+
+def morse_model() -> GraphModel:
+    model = ForceStressOutput(MorseEnergy())
+    return GraphModel(model, model_input_fields=model.irreps_in).train()
+
+
+pytestmark = pytest.mark.usefixtures("nequip_dtype")
+
+
+@pytest.fixture
+def batch(nequip_dtype) -> AtomicDataDict.Type:
+    return batch_of(labelled_frames())
+
+
+def attached(loss: Any, model: GraphModel) -> Any:
+    loss.attach(WeakRun(replace(course(), name=loss.name), Models.of(model), None))
+    loss.at(2, 0)
+    return loss
+
+
+@pytest.mark.parametrize("coefficient", [1.0, 3.0])
+def test_the_ratio_of_weak_to_supervised_is_that_of_the_core(batch, coefficient):
+    """As MACE's test of this name finds, whatever nequip's normalised coefficients are."""
+    model = morse_model()
+    loss = attached(WeakPIWSLoss({"total_energy": coefficient}, **SETTINGS), model)
+    metrics = loss(model(batch), batch)
+    expected = expected_ratios(labelled_frames())
+    for term, ratio in expected.items():
+        found = metrics[f"weak_{term}"] / metrics["supervised"]
+        assert found.item() == pytest.approx(ratio, rel=1e-9)
+    assert set(expected) == {"taylor", "spatial"}
+
+
+def test_the_weak_weight_is_relative_to_the_energy_term_beside_forces(batch):
+    """Coefficients are normalised to a sum of 1, and the weak part follows that of the energy."""
+    model = morse_model()
+    target = {**batch, "forces": torch.zeros_like(batch["pos"])}
+    alone = attached(WeakTaylorLoss({"total_energy": 1.0}, weak_taylor_weight=7), model)
+    both = attached(
+        WeakTaylorLoss({"total_energy": 1.0, "forces": 3.0}, weak_taylor_weight=7), model
+    )
+    values = [loss(model(batch), target)["weak_taylor"].item() for loss in (alone, both)]
+    assert values[1] == pytest.approx(0.25 * values[0], rel=1e-12)
+
+
+def test_a_loss_of_total_energies_takes_total_residuals(batch):
+    model = morse_model()
+    settings = {"coeffs": {"total_energy": 1.0}, "weak_taylor_weight": 7}
+    single = AtomicDataDict.frame_from_batched(batch, 0)
+    values = []
+    for per_atom in (True, False):
+        loss = attached(WeakTaylorLoss(**settings, per_atom_energy=per_atom), model)
+        values.append(loss(model(single), single)["weak_taylor"].item())
+    assert values[1] == pytest.approx(values[0] * len(single["pos"]) ** 2, rel=1e-12)
+
+
+def test_the_gradient_is_that_of_the_sum_of_the_parts(batch):
+    """Scaling the model's energies by a parameter: d/dc of c² (weak) and (cE−E_ref)²."""
+    model = morse_model()
+    scale = torch.tensor(1.3, requires_grad=True)
+    own = model.model.func.forward
+
+    def scaled(data):
+        out = own(data)
+        return {**out, "total_energy": scale * out["total_energy"]}
+
+    model.model.func.forward = scaled
+    loss = attached(WeakPIWSLoss({"total_energy": 1.0}, **SETTINGS), model)
+    metrics = loss(model(batch), batch)
+    weak = metrics["weak_taylor"] + metrics["weak_spatial"]
+    (gradient,) = torch.autograd.grad(weak, scale, retain_graph=True)
+    assert gradient.item() == pytest.approx(2 * weak.item() / 1.3, rel=1e-9)
+    (whole,) = torch.autograd.grad(metrics["weighted_sum"], scale, retain_graph=True)
+    (supervised,) = torch.autograd.grad(metrics["supervised"], scale)
+    assert whole.item() == pytest.approx((gradient + supervised).item(), rel=1e-9)
+
+
+def test_a_potential_that_breaks_stops_the_run(batch):
+    model = morse_model()
+    loss = attached(WeakTaylorLoss({"total_energy": 1.0}, weak_taylor_weight=7), model)
+    output = model(batch)
+    output["total_energy"] = output["total_energy"].index_fill(0, torch.tensor([2]), float("nan"))
+    with pytest.raises(NonFiniteWeakLossError, match="nan at epoch 2, step 0, from structure 2 "):
+        loss(output, batch)
+
+
+def test_a_loss_without_a_weak_module_is_refused(batch):
+    loss = WeakTaylorLoss({"total_energy": 1.0})
+    with pytest.raises(WeakLossError, match=r"set training_module\._target_ to mace_weak"):
+        loss(morse_model()(batch), batch)
+
+
+def test_zero_weight_is_nequips_loss_to_the_bit(tmp_path, finetune):
+    weak = train(tmp_path / "weak", weak_config(finetune, weak_taylor_weight=0))
+    alone = train(tmp_path / "alone", finetune)
+    assert weak.column("weighted_sum") == alone.column("weighted_sum")
+    torch.testing.assert_close(weak.parameters, alone.parameters, rtol=0, atol=0)
+
+
+def test_accumulated_batches_equal_one_batch(tmp_path, finetune):
+    """Two batches of two structures, or one of four: the displacements are those structures'."""
+    config = changed(
+        finetune,
+        data__split_dataset={**finetune["data"]["split_dataset"], "train": 8, "val": 4},
+        data__train_dataloader__shuffle=False,
+    )
+    config = weak_config(
+        config,
+        "weak_piwsl",
+        weak_taylor_weight=100,
+        weak_spatial_weight=100,
+        weak_schedule="constant",
+    )
+    whole = train(tmp_path / "whole", config)
+    halves = train(
+        tmp_path / "halves",
+        changed(config, data__train_dataloader__batch_size=2, trainer__accumulate_grad_batches=2),
+    )
+    epochs = [
+        [row[name] for row in run.rows if (name := "train_loss_epoch/weak_taylor") in row]
+        for run in (whole, halves)
+    ]
+    assert epochs[1] == pytest.approx(epochs[0], rel=1e-3)
+    torch.testing.assert_close(halves.parameters, whole.parameters, rtol=1e-4, atol=1e-6)
