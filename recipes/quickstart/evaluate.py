@@ -1,16 +1,14 @@
-"""Test errors of MACE models: a table, and predicted against reference forces."""
+"""Test errors: a table, and predicted against reference forces."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from ase.io import read
+from ase import Atoms
 from tables import markdown_table
 
 
@@ -38,26 +36,15 @@ class Errors:
         return float(np.sum(self.predicted * self.reference) / np.sum(self.reference**2))
 
 
-def evaluate(model: Path, test: Path, device: str) -> Errors:
-    """Errors of a model by MACE's own ``mace_eval_configs``."""
-    script = Path(sys.executable).parent / "mace_eval_configs"
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "predicted.xyz"
-        subprocess.run(
-            [script, f"--configs={test}", f"--model={model}", f"--output={output}",
-             f"--device={device}", "--default_dtype=float32"],
-            check=True,
-            capture_output=True,
-        )  # fmt: skip
-        frames = read(output, ":")
+def errors_of(frames: Sequence[Atoms]) -> Errors:
+    """Errors of structures that carry predictions and labels."""
     energy = [
-        1e3 * (frame.info["MACE_energy"] - frame.info["REF_energy"]) / len(frame)
-        for frame in frames
+        1e3 * (atoms.info["energy"] - atoms.info["REF_energy"]) / len(atoms) for atoms in frames
     ]
     return Errors(
         np.array(energy),
-        np.concatenate([frame.arrays["MACE_forces"].ravel() for frame in frames]),
-        np.concatenate([frame.arrays["REF_forces"].ravel() for frame in frames]),
+        np.concatenate([atoms.arrays["forces"].ravel() for atoms in frames]),
+        np.concatenate([atoms.arrays["REF_forces"].ravel() for atoms in frames]),
     )
 
 

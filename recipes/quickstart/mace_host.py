@@ -1,0 +1,78 @@
+"""The quickstart's trainings and tests by MACE's own commands."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import processes
+from ase import Atoms
+from ase.io import read
+from cases import Case
+
+HERE = Path(__file__).parent
+EPOCH = re.compile(r"Epoch (\d+): head")
+
+
+def train_foundation(options: argparse.Namespace) -> str:
+    return str(
+        mace_run_train(
+            options.out,
+            "foundation",
+            HERE / "foundation.yaml",
+            f"--train_file={options.foundation_data}",
+            f"--device={options.device}",
+            epochs=options.foundation_epochs,
+            threads=options.processes,
+        )
+    )
+
+
+def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
+    return mace_run_train(
+        options.out,
+        case.name,
+        HERE / "finetune.yaml",
+        f"--foundation_model={foundation}",
+        f"--train_file={options.train}",
+        f"--device={options.device}",
+        f"--lr={options.lr}",
+        f"--loss={case.loss or 'weighted'}",
+        *(f"--{key}={value}" for key, value in case.options.items()),
+        epochs=options.epochs,
+        threads=1,
+    )
+
+
+def mace_run_train(
+    out: Path, name: str, config: Path, *flags: str, epochs: int, threads: int
+) -> Path:
+    """Train, or take the model of an earlier call; returns the model file."""
+    settings = [f"--config={config}", f"--max_num_epochs={epochs}", *flags]
+    folder = processes.folder_for(out, name, settings, config)
+    model = folder / "model.model"
+    if not model.exists():
+        command = ["mace_run_train", "--name=model", f"--work_dir={folder}", *settings]
+        processes.train(folder, command, epochs=epochs, epoch=EPOCH, threads=threads)
+    return model
+
+
+def predict(model: str, structures: Path, device: str) -> list[Atoms]:
+    """The structures with ``energy`` (eV) and ``forces`` (eV/Å), by ``mace_eval_configs``."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "predicted.xyz"
+        subprocess.run(
+            [processes.SCRIPTS / "mace_eval_configs", f"--configs={structures}",
+             f"--model={model}", f"--output={output}", f"--device={device}",
+             "--default_dtype=float32"],
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
+        frames = read(output, ":")
+    for atoms in frames:
+        atoms.info["energy"] = atoms.info["MACE_energy"]
+        atoms.arrays["forces"] = atoms.arrays["MACE_forces"]
+    return frames
