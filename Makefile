@@ -1,43 +1,72 @@
 # Everything a new user or CI needs: `make quickstart`, `make test`.
-# TORCH=torch==2.13.0 pins torch; by default pip chooses it.
+# TORCH=torch==2.13.0 pins torch; by default pip chooses it. The hosts pin different versions of
+# e3nn, so each has an environment of its own: $(VENV)-mace and $(VENV)-nequip.
 
 PYTHON ?= python3
 TORCH ?= torch
 VENV ?= .venv
-BIN := $(VENV)/bin
 WORKERS ?= 2
+# tests to run, by their markers; MARKED= runs the slow ones too
+MARKED ?= not slow
+MACE := $(VENV)-mace/bin
+NEQUIP := $(VENV)-nequip/bin
+PYTEST = -m pytest -n $(WORKERS) --dist=worksteal -m "$(MARKED)"
 
-.PHONY: environment quickstart sweep test lint readme benchmark-activation clean
+.PHONY: environment-mace environment-nequip quickstart quickstart-nequip sweep sweep-nequip \
+	test test-mace test-nequip lint readme benchmark-activation clean
 
-# torch first, so that the hosts find it
-$(BIN)/mace_run_train: setup.cfg pyproject.toml
+# environment $(1) with the extras $(2); torch first, so that the hosts find it
+define install
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "mace-weak needs Python 3.10 or newer")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable ".[mace,test,dev]" "$(TORCH)"
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet "$(TORCH)"
+	$(1)/bin/python -m pip install --quiet --editable ".[$(2)]" "$(TORCH)"
+endef
+
+$(MACE)/mace_run_train: setup.cfg pyproject.toml
+	$(call install,$(VENV)-mace,mace$(,)test$(,)dev)
 	touch $@
 
-environment: $(BIN)/mace_run_train
+$(NEQUIP)/nequip-train: setup.cfg pyproject.toml
+	$(call install,$(VENV)-nequip,nequip$(,)allegro$(,)test)
+	touch $@
 
-quickstart: environment
-	$(BIN)/python recipes/quickstart/run.py
+, := ,
 
-sweep: environment
-	$(BIN)/python recipes/quickstart/run.py --sweep
+environment-mace: $(MACE)/mace_run_train
+environment-nequip: $(NEQUIP)/nequip-train
 
-lint: environment
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+quickstart: environment-mace
+	$(MACE)/python recipes/quickstart/run.py
 
-test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal
+quickstart-nequip: environment-nequip
+	$(NEQUIP)/python recipes/quickstart/run.py --host=nequip
 
-readme: environment
-	PYTHONPATH=recipes/quickstart $(BIN)/python tests/mace/readme.py
+sweep: environment-mace
+	$(MACE)/python recipes/quickstart/run.py --sweep
 
-benchmark-activation: environment
-	$(BIN)/python recipes/benchmark/activation_cost.py
+sweep-nequip: environment-nequip
+	$(NEQUIP)/python recipes/quickstart/run.py --host=nequip --sweep
+
+lint: environment-mace
+	$(MACE)/ruff check .
+	$(MACE)/ruff format --check .
+	$(MACE)/mypy
+
+test: lint test-mace test-nequip
+
+test-mace: environment-mace
+	OMP_NUM_THREADS=1 $(MACE)/python $(PYTEST)
+
+test-nequip: environment-nequip
+	OMP_NUM_THREADS=1 $(NEQUIP)/python $(PYTEST)
+
+readme: environment-mace environment-nequip
+	PYTHONPATH=recipes/quickstart:tests $(MACE)/python tests/mace/readme.py
+	PYTHONPATH=recipes/quickstart:tests $(NEQUIP)/python tests/nequip/readme.py
+
+benchmark-activation: environment-mace
+	$(MACE)/python recipes/benchmark/activation_cost.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info recipes/*/results
+	rm -rf $(VENV)-mace $(VENV)-nequip build *.egg-info recipes/*/results

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,12 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import read, write
 
+from mace_weak.versions import MACE, NEQUIP, installed
+
 RECIPES = Path(__file__).parents[1] / "recipes"
 QUICKSTART = RECIPES / "quickstart"
 FOUNDATION_MOLECULES = ("CH3CH2OH", "CH3OH", "HCOOH", "H2O", "HCN")
-HOSTS = {"mace": find_spec("mace") is not None, "nequip": find_spec("nequip") is not None}
+HOSTS = {"mace": installed(MACE), "nequip": installed(NEQUIP)}
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,11 @@ from ase import Atoms
 from ase.io import read
 from cases import Case
 
+from mace_weak.nequip.train import LOSS_CLASSES
+
 HERE = Path(__file__).parent
 EPOCH = re.compile(r"Epoch (\d+):")
 TYPES = ("H", "C", "N", "O")
-LOSSES = {
-    "weak_taylor": "WeakTaylorLoss",
-    "weak_spatial": "WeakSpatialLoss",
-    "weak_piwsl": "WeakPIWSLoss",
-}
 PLAIN = (
     "training_module._target_=nequip.train.EMALightningModule",
     "training_module.loss._target_=nequip.train.EnergyOnlyLoss",
@@ -59,7 +56,7 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
     if case.loss is None:
         loss: Sequence[str] = PLAIN
     else:
-        given = {"_target_": f"mace_weak.nequip.train.{LOSSES[case.loss]}", **case.options}
+        given = {"_target_": f"mace_weak.nequip.train.{LOSS_CLASSES[case.loss]}", **case.options}
         loss = [f"++training_module.loss.{key}={value}" for key, value in given.items()]
     return nequip_train(
         options.out,

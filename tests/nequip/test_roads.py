@@ -138,6 +138,36 @@ OTHER_ROADS: dict[str, str] = {
     "`compile_mode: compile`: equal to eager": (
         "test_roads.py::test_a_compiled_model_has_the_same_loss"
     ),
+    "restart of the plain, EMA and schedule-free modules: identical to an uninterrupted run": (
+        "test_restart.py::test_a_restart_equals_an_uninterrupted_run"
+    ),
+    "DDP, plain and `SimpleDDPStrategy`: two gloo processes equal one": (
+        "test_distributed.py::test_two_processes_equal_one_on_the_joint_batch"
+    ),
+    "gradient accumulation: two half batches equal one": (
+        "test_loss.py::test_accumulated_batches_equal_one_batch"
+    ),
+    "weight zero: nequip's loss to the bit": (
+        "test_loss.py::test_zero_weight_is_nequips_loss_to_the_bit"
+    ),
+    "weight relative to the energy term: the same ratio as with MACE": (
+        "test_loss.py::test_the_ratio_of_weak_to_supervised_is_that_of_the_core"
+    ),
+    "partly labelled data (`ignore_nan`)": (
+        "test_bad_input.py::test_missing_labels_are_no_bad_input"
+    ),
+    "validation without the weak terms": (
+        "test_roads.py::test_validation_is_without_the_weak_terms"
+    ),
+    "checkpoints and packages load without mace-weak": (
+        "test_checkpoints.py::test_checkpoints_and_packages_load_without_mace_weak"
+    ),
+    "`nequip-compile` without mace-weak": (
+        "test_checkpoints.py::test_a_model_compiles_without_mace_weak"
+    ),
+    "the README's configuration by `nequip-train`": (
+        "test_readme.py::test_the_configuration_of_the_readme_trains"
+    ),
 }
 
 
@@ -186,6 +216,7 @@ def test_validation_is_without_the_weak_terms(pair):
     assert weak == alone
 
 
+@pytest.mark.slow
 def test_a_compiled_model_has_the_same_loss(tmp_path, start):
     """Steps of several structures are compiled, also on the CPU; one of one structure is not."""
     eager = weak_config(start.tuned(), **WEIGHTS["weak_taylor"])

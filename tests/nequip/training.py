@@ -18,6 +18,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from mace_weak.nequip.train import LOSS_CLASSES
+
 Config = dict[str, Any]
 MOLECULE_TYPES = ["H", "C", "N", "O"]
 CUTOFF = 4.0
@@ -29,11 +31,7 @@ MODULES = {
         "mace_weak.nequip.train.WeakScheduleFreeLightningModule"
     ),
 }
-LOSSES = {
-    "weak_taylor": "mace_weak.nequip.train.WeakTaylorLoss",
-    "weak_spatial": "mace_weak.nequip.train.WeakSpatialLoss",
-    "weak_piwsl": "mace_weak.nequip.train.WeakPIWSLoss",
-}
+LOSSES = {name: f"mace_weak.nequip.train.{path}" for name, path in LOSS_CLASSES.items()}
 
 
 @dataclass(frozen=True)

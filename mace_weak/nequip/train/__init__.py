@@ -18,7 +18,15 @@ if TYPE_CHECKING:
         WeakScheduleFreeLightningModule,
     )
 
+# the class of each loss of mace_weak/losses.py
+LOSS_CLASSES = {
+    "weak_taylor": "WeakTaylorLoss",
+    "weak_spatial": "WeakSpatialLoss",
+    "weak_piwsl": "WeakPIWSLoss",
+}
+
 __all__ = [
+    "LOSS_CLASSES",
     "WeakEMALightningModule",
     "WeakLightningModule",
     "WeakPIWSLoss",

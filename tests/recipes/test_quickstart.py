@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.io import read
+from datafiles import HOSTS, QUICKSTART
 from make_data import closed_shell_molecules
 
-FOLDER = Path(__file__).parents[3] / "recipes" / "quickstart"
-DATA = FOLDER / "data"
+DATA = QUICKSTART / "data"
 
 
-def test_the_quickstart_trains_and_compares(tmp_path):
+@pytest.mark.parametrize("host", [host for host, version in HOSTS.items() if version])
+def test_the_quickstart_trains_and_compares(tmp_path, host):
     """Shrunk to one epoch of each training."""
     done = subprocess.run(
-        [sys.executable, FOLDER / "run.py", f"--out={tmp_path}", "--epochs=1",
-         "--foundation-epochs=1"],
+        [sys.executable, QUICKSTART / "run.py", f"--host={host}", f"--out={tmp_path}",
+         "--epochs=1", "--foundation-epochs=1"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -1,0 +1,25 @@
+"""What follows from the code in the READMEs: a configuration, and the roads through NequIP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datafiles import QUICKSTART
+from readme_tables import README, TESTS, roads
+from tables import with_table
+from test_roads import OTHER_ROADS, ROADS
+
+
+def updated() -> dict[Path, str]:
+    """The READMEs as they should be."""
+    config = (QUICKSTART / "nequip_finetune.yaml").read_text()
+    block = f"```yaml\n{config}```"
+    return {
+        README: with_table(README.read_text(), "nequip config", block),
+        TESTS: roads(TESTS.read_text(), "nequip", ROADS, OTHER_ROADS),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in updated().items():
+        path.write_text(text)

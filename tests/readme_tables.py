@@ -1,0 +1,28 @@
+"""The parts of the READMEs that follow from the code. ``make readme`` writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tables import markdown_table, with_table
+
+TESTS = Path(__file__).with_name("README.md")
+README = TESTS.parents[1] / "README.md"
+
+
+def roads(text: str, host: str, tested: Iterable[str], others: Mapping[str, str]) -> str:
+    """``text`` of the tests' README with the host's roads.
+
+    ``tested`` are the rows of ``test_roads.py``, ``others`` the rows with a test of their own.
+    """
+    rows = [[road, "`test_roads.py`"] for road in tested]
+    rows += [[road, f"`{test}`"] for road, test in others.items()]
+    return with_table(text, f"{host} roads", markdown_table(["road", "tested in"], rows))
+
+
+def require_tests(folder: Path, others: Mapping[str, str]) -> None:
+    """Check that the tests that the rows name are there."""
+    for test in others.values():
+        file, _, name = test.partition("::")
+        assert f"def {name}(" in (folder / file).read_text(), test
