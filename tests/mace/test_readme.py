@@ -25,7 +25,7 @@ def test_the_other_roads_have_their_tests():
 @pytest.fixture
 def first_call() -> list[str]:
     """The flags of the README's first real call."""
-    section = README.read_text().split("## On your own data")[1]
+    section = README.read_text().split("## MACE on your own data")[1]
     call = section.split("```sh")[1].split("```")[0].split("mace_run_train", 1)[1]
     return shlex.split(call.replace("\\\n", " "))
 
