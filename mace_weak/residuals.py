@@ -49,21 +49,22 @@ def expansion_residual(here: Sample, there: Tensor, step: Tensor, structure: Ten
 def weak_residuals(
     potential: Potential, displacements: Tensor, terms: Collection[str]
 ) -> dict[str, Tensor]:
-    """The residual (n_structures,) in eV of each of ``terms``, from one call of the potential.
+    """The residual (n_structures,) in eV of each of ``terms``.
 
-    ``displacements`` (n_replicas, n_atoms, 3) in Å are constants: d, and for ``spatial`` d′.
+    ``displacements`` (n_replicas, n_atoms, 3) in Å are constants: d, and for ``spatial`` d′. Forces
+    are asked for only where a residual needs them: they cost more than energies.
     """
-    moved = potential.displaced(displacements, forces=SPATIAL in terms)
+    there = potential.displaced(displacements[:1], forces=False).energy[0]
     residuals = {}
     if TAYLOR in terms:
         residuals[TAYLOR] = expansion_residual(
-            potential.rest(), moved.energy[0], displacements[0], potential.structure
+            potential.rest(), there, displacements[0], potential.structure
         )
     if SPATIAL in terms:
-        other = Sample(moved.energy[1], None if moved.forces is None else moved.forces[1])
-        residuals[SPATIAL] = expansion_residual(
-            other, moved.energy[0], displacements[0] - displacements[1], potential.structure
-        )
+        other = potential.displaced(displacements[1:], forces=True)
+        here = Sample(other.energy[0], None if other.forces is None else other.forces[0])
+        step = displacements[0] - displacements[1]
+        residuals[SPATIAL] = expansion_residual(here, there, step, potential.structure)
     return residuals
 
 

@@ -32,7 +32,7 @@ class ModelPotential:
 
     ``at_rest`` is what the model (already) gave for the graph itself. ``frozen`` is for an anchor:
     nothing is recorded for gradients. ``positions`` (n_replicas · n_atoms, 3) in Å are those of the
-    last call, where its backward pass ends.
+    first call, where the backward pass ends.
     """
 
     model: torch.nn.Module
@@ -51,7 +51,8 @@ class ModelPotential:
     def displaced(self, displacements: Tensor, *, forces: bool) -> Sample:
         moved = (self.graph["positions"] + displacements).detach()
         replicas = replicated_graph(self.graph, moved)
-        self.positions = replicas["positions"]
+        if not self.positions.numel():
+            self.positions = replicas["positions"]
         with torch.set_grad_enabled(forces or not self.frozen):
             output = self.model(replicas, training=not self.frozen, compute_force=forces)
         energy = position_energy(output).view(displacements.shape[0], -1)

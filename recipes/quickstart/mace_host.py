@@ -15,6 +15,7 @@ from cases import Case
 
 HERE = Path(__file__).parent
 EPOCH = re.compile(r"Epoch (\d+): head")
+FINETUNE = HERE / "finetune.yaml"
 
 
 def train_foundation(options: argparse.Namespace) -> str:
@@ -35,7 +36,7 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
     return mace_run_train(
         options.out,
         case.name,
-        HERE / "finetune.yaml",
+        FINETUNE,
         f"--foundation_model={foundation}",
         f"--train_file={options.train}",
         f"--device={options.device}",

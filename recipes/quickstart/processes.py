@@ -25,7 +25,13 @@ def folder_for(out: Path, name: str, settings: Sequence[str], config: Path) -> P
 
 
 def train(
-    folder: Path, command: Sequence[str], *, epochs: int, epoch: re.Pattern[str], threads: int
+    folder: Path,
+    command: Sequence[str],
+    *,
+    epochs: int,
+    epoch: re.Pattern[str],
+    threads: int,
+    quiet: bool = False,
 ) -> None:
     """Run a training command; ``epoch`` finds the number of the epoch in a line of its output.
 
@@ -41,7 +47,7 @@ def train(
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},
     )
     output: list[str] = []
-    with tqdm(total=epochs, desc=folder.name, unit="epoch") as bar:
+    with tqdm(total=epochs, desc=folder.name, unit="epoch", disable=quiet) as bar:
         for line in process.stdout or ():
             output.append(line)
             if found := epoch.search(line):

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import from_checkpoint, from_package, shifted
 from datafiles import Files
+from torch._dynamo.utils import counters
 from training import (
     MOLECULE_TYPES,
     Config,
@@ -216,13 +218,27 @@ def test_validation_is_without_the_weak_terms(pair):
     assert weak == alone
 
 
-@pytest.mark.slow
-def test_a_compiled_model_has_the_same_loss(tmp_path, start):
-    """Steps of several structures are compiled, also on the CPU; one of one structure is not."""
+CUDA = pytest.param(
+    "gpu",
+    marks=[
+        pytest.mark.cuda,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    ],
+)
+
+
+@pytest.mark.parametrize("accelerator", [pytest.param("cpu", marks=pytest.mark.slow), CUDA])
+def test_a_compiled_model_has_the_same_loss(tmp_path, start, accelerator):
+    """The model and its energies alone are compiled once each, without graph breaks."""
     eager = weak_config(start.tuned(), **WEIGHTS["weak_taylor"])
+    eager["trainer"]["accelerator"] = accelerator
     compiled = changed(eager, training_module__model__model__compile_mode="compile")
-    runs = [train(tmp_path / "eager", eager), train(tmp_path / "compiled", compiled)]
+    expected = train(tmp_path / "eager", eager)
+    torch._dynamo.reset()
+    counters.clear()
+    found = train(tmp_path / "compiled", compiled)
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] == 2
     for name in ("supervised", "weak_taylor"):
-        expected, values = (run.column(name) for run in runs)
-        assert max(expected) > 0
-        assert values == pytest.approx(expected, rel=2e-2, abs=1e-6)
+        assert max(expected.column(name)) > 0
+        assert found.column(name) == pytest.approx(expected.column(name), rel=2e-2, abs=1e-6)

@@ -1,0 +1,156 @@
+"""What a training step costs with the weak losses, as ratios within one run.
+
+    export PYTHONPATH=recipes/quickstart
+    python recipes/benchmark/step_cost.py
+    python recipes/benchmark/step_cost.py --device=cuda --size=foundation
+
+Each step is MACE's own ``take_step``. In every round each variant takes one step, in turn, so that
+a drift of the machine touches all alike; the table has medians over the rounds of the ratio to the
+plain step, with quartiles. The *floor* of a variant is what it cannot beat: a plain step and the
+bare evaluations that the loss needs, with their backward passes, and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from mace.tools.train import take_step
+from step_cost_model import Setting, make_setting
+from step_cost_variants import FLOORS, VARIANTS, Floor, Variant, make_loss
+from tables import markdown_table, with_table
+from tqdm import tqdm
+
+README = Path(__file__).with_name("README.md")
+OUTPUTS = {"forces": True, "virials": False, "stress": False}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of each step, and the largest memory of one in bytes (0 where it is not known)."""
+
+    seconds: list[float]
+    memory: int
+
+
+def stepper(setting: Setting, variant: Variant | Floor) -> Callable[[], None]:
+    """A function that takes one training step."""
+    model = setting.fresh_model()
+    loss = make_loss(variant, model, setting)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)
+    batch = setting.batch
+
+    def step() -> None:
+        take_step(model, loss, batch, optimizer, None, OUTPUTS, 10.0, setting.device)
+
+    return step
+
+
+def measure(setting: Setting, names: Sequence[str], rounds: int) -> dict[str, Cost]:
+    """The cost of each variant, the variants in turn within each round."""
+    table = {**VARIANTS, **FLOORS}
+    steps = {name: stepper(setting, table[name]) for name in names}
+    costs = {name: Cost([], peak_memory(setting, step)) for name, step in steps.items()}
+    for _ in tqdm(range(rounds), desc=setting.title, unit="round"):
+        for name, step in steps.items():
+            costs[name].seconds.append(timed(setting, step, times=table[name].period))
+    return costs
+
+
+def timed(setting: Setting, step: Callable[[], None], *, times: int) -> float:
+    """Seconds of a step, on average over ``times`` steps."""
+    setting.synchronize()
+    start = time.perf_counter()
+    for _ in range(times):
+        step()
+    setting.synchronize()
+    return (time.perf_counter() - start) / times
+
+
+def peak_memory(setting: Setting, step: Callable[[], None]) -> int:
+    """Largest memory of a step in bytes, after two to warm up; 0 on a CPU."""
+    step()
+    step()
+    if setting.device.type != "cuda":
+        return 0
+    torch.cuda.reset_peak_memory_stats(setting.device)
+    step()
+    return torch.cuda.max_memory_allocated(setting.device)
+
+
+def ratio(cost: Cost, to: Cost) -> str:
+    """Median of the ratios within the rounds, with quartiles."""
+    ratios = sorted(own / other for own, other in zip(cost.seconds, to.seconds, strict=True))
+    low, high = ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
+    return f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})"
+
+
+def cost_table(costs: dict[str, Cost]) -> str:
+    plain = costs["plain"]
+    rows = []
+    for name, variant in VARIANTS.items():
+        floor = variant.floor
+        row = [name, ratio(costs[name], plain)]
+        row.append(ratio(costs[floor], plain) if floor else "")
+        row.append(ratio(costs[name], costs[floor]) if floor else "")
+        if plain.memory:
+            row.append(f"{costs[name].memory / plain.memory:.2f}")
+        rows.append(row)
+    header = ["step", "time / plain", "floor / plain", "time / floor"]
+    return markdown_table(header + ["memory / plain"] * bool(plain.memory), rows)
+
+
+def scaling_table(settings: Sequence[Setting], rounds: int) -> str:
+    """Milliseconds for each atom: constant where the cost is linear."""
+    rows = []
+    for setting in settings:
+        costs = measure(setting, ("plain", "weak_taylor, anchored"), rounds)
+        cells = [
+            f"{1e3 * statistics.median(cost.seconds) / setting.n_atoms:.2f}"
+            for cost in costs.values()
+        ]
+        extra = ratio(costs["weak_taylor, anchored"], costs["plain"])
+        rows.append([setting.title, str(setting.n_atoms), *cells, extra])
+    header = ["batch", "atoms", "plain, ms/atom", "anchored Taylor, ms/atom", "ratio"]
+    return markdown_table(header, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--size", choices=("small", "foundation"), default="small")
+    parser.add_argument("--structures", type=int, default=5, help="structures in a batch")
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-scaling", action="store_true", help="the first table only")
+    parser.add_argument("--readme", action="store_true", help="write the tables into the README")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    setting = make_setting(options.size, device, structures=options.structures)
+    names = [*VARIANTS, *FLOORS]
+    tables = {"step cost": cost_table(measure(setting, names, options.rounds))}
+    if not options.no_scaling:
+        settings = [
+            make_setting(options.size, device, structures=count) for count in (1, 4, 16, 64)
+        ] + [make_setting(options.size, device, supercell=edge) for edge in (1, 2, 3, 5)]
+        tables["step scaling"] = scaling_table(settings, max(5, options.rounds // 5))
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    versions = f"torch {torch.__version__}, mace-torch {version('mace-torch')}"
+    print(f"\n{where}, {options.threads} thread(s), {options.size} model, {versions}")
+    print(f"medians of {options.rounds} rounds, with quartiles")
+    for marker, table in tables.items():
+        print(f"\n{table}")
+        if options.readme:
+            marker = f"{device.type} {marker}"
+            README.write_text(with_table(README.read_text(), marker, table))
+
+
+if __name__ == "__main__":
+    main()
