@@ -13,7 +13,8 @@ NEQUIP := $(VENV)-nequip/bin
 PYTEST = -m pytest -n $(WORKERS) --dist=worksteal -m "$(MARKED)"
 
 .PHONY: environment-mace environment-nequip quickstart quickstart-nequip sweep sweep-nequip \
-	test test-mace test-nequip lint readme benchmark-activation clean
+	test test-mace test-nequip lint readme benchmark-small benchmark-cost benchmark-activation \
+	clean
 
 # environment $(1) with the extras $(2); torch first, so that the hosts find it
 define install
@@ -64,6 +65,13 @@ test-nequip: environment-nequip
 readme: environment-mace environment-nequip
 	PYTHONPATH=recipes/quickstart:tests $(MACE)/python tests/mace/readme.py
 	PYTHONPATH=recipes/quickstart:tests $(NEQUIP)/python tests/nequip/readme.py
+
+# at most 15 minutes on two cores
+benchmark-small: environment-mace
+	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/run.py small
+
+benchmark-cost: environment-mace
+	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/step_cost.py
 
 benchmark-activation: environment-mace
 	$(MACE)/python recipes/benchmark/activation_cost.py

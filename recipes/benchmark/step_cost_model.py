@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk
@@ -99,7 +100,7 @@ def make_model(size: str, numbers: list[int]) -> torch.nn.Module:
         hidden_irreps=o3.Irreps(settings["hidden_irreps"]),
         MLP_irreps=o3.Irreps("16x0e"),
         gate=torch.nn.functional.silu,
-        atomic_energies=torch.zeros(1, len(numbers)),
+        atomic_energies=np.zeros((1, len(numbers))),
         avg_num_neighbors=10.0,
         atomic_numbers=numbers,
         correlation=settings["correlation"],
@@ -122,7 +123,8 @@ def make_batch(
         )
         for atoms in frames
     ]
-    labels = anchor_dataset_labels(anchor, graphs, batch_size=len(graphs), device=device)
+    # one at a time, so that labelling never takes the most memory
+    labels = anchor_dataset_labels(anchor, graphs, batch_size=1, device=device)
     dataset = WeakDataset(graphs, first_number=0, labels=labels, anchored=True)
     loader = torch_geometric.dataloader.DataLoader(dataset, batch_size=len(graphs), shuffle=False)
     return next(iter(loader)).to(device)

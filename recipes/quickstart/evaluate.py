@@ -39,11 +39,12 @@ class Errors:
 def errors_of(frames: Sequence[Atoms]) -> Errors:
     """Errors of structures that carry predictions and labels."""
     energy = [
-        1e3 * (atoms.info["energy"] - atoms.info["REF_energy"]) / len(atoms) for atoms in frames
+        1e3 * (atoms.info["predicted_energy"] - atoms.info["REF_energy"]) / len(atoms)
+        for atoms in frames
     ]
     return Errors(
         np.array(energy),
-        np.concatenate([atoms.arrays["forces"].ravel() for atoms in frames]),
+        np.concatenate([atoms.arrays["predicted_forces"].ravel() for atoms in frames]),
         np.concatenate([atoms.arrays["REF_forces"].ravel() for atoms in frames]),
     )
 

@@ -62,7 +62,10 @@ def mace_run_train(
 
 
 def predict(model: str, structures: Path, device: str) -> list[Atoms]:
-    """The structures with ``energy`` (eV) and ``forces`` (eV/Å), by ``mace_eval_configs``."""
+    """The structures with ``predicted_energy`` (eV) and ``predicted_forces`` (eV/Å).
+
+    By ``mace_eval_configs``.
+    """
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "predicted.xyz"
         subprocess.run(
@@ -74,6 +77,6 @@ def predict(model: str, structures: Path, device: str) -> list[Atoms]:
         )  # fmt: skip
         frames = read(output, ":")
     for atoms in frames:
-        atoms.info["energy"] = atoms.info["MACE_energy"]
-        atoms.arrays["forces"] = atoms.arrays["MACE_forces"]
+        atoms.info["predicted_energy"] = atoms.info["MACE_energy"]
+        atoms.arrays["predicted_forces"] = atoms.arrays["MACE_forces"]
     return frames

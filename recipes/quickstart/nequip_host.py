@@ -88,7 +88,10 @@ def nequip_train(
 
 
 def predict(model: str, structures: Path, device: str) -> list[Atoms]:
-    """The structures with ``energy`` (eV) and ``forces`` (eV/Å), by a test run of nequip."""
+    """The structures with ``predicted_energy`` (eV) and ``predicted_forces`` (eV/Å).
+
+    By a test run of nequip.
+    """
     packaged = model.endswith(".nequip.zip")
     builder, argument = (
         ("ModelFromPackage", "package_path")
@@ -105,8 +108,8 @@ def predict(model: str, structures: Path, device: str) -> list[Atoms]:
         )  # fmt: skip
         predicted = read(Path(folder) / "predicted_dataset0.xyz", ":")
     for atoms, result in zip(frames, predicted, strict=True):
-        atoms.info["energy"] = result.get_potential_energy()
-        atoms.arrays["forces"] = result.get_forces()
+        atoms.info["predicted_energy"] = result.get_potential_energy()
+        atoms.arrays["predicted_forces"] = result.get_forces()
     return frames
 
 
@@ -117,7 +120,7 @@ def estimated_shifts(
     """The foundation's atomic energies, moved to the level of theory of the training energies."""
     frames = predict(foundation, train, device)
     own = labelled_atomic_energies(foundation_data)
-    missing = [atoms.info["REF_energy"] - atoms.info["energy"] for atoms in frames]
+    missing = [atoms.info["REF_energy"] - atoms.info["predicted_energy"] for atoms in frames]
     correction = atomic_energies(frames, missing)
     return {name: own[name] + correction[name] for name in TYPES}
 
