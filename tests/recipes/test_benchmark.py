@@ -64,8 +64,8 @@ def test_files_of_the_users_are_compared(tmp_path):
     write(tmp_path / "own.xyz", frames)
     (tmp_path / "cases.yaml").write_text(
         "data: {}\n"
-        "losses: {plain: {loss: weighted}, weak: {loss: weak_taylor}}\n"
-        "sets: {tiny: {data: [], loss: [plain, weak], structures: [10], lr: [0.01], steps: [4], "
+        "losses: {plain: {loss: weighted}, weak: {loss: weak_taylor, weak_taylor_weight: 1000}}\n"
+        "sets: {tiny: {data: [], loss: [plain, weak], structures: [10], lr: [0.01], steps: [8], "
         "seed: [1]}}\n"
     )
     arguments = (
@@ -76,7 +76,7 @@ def test_files_of_the_users_are_compared(tmp_path):
     )  # fmt: skip
     call("run.py", *arguments)
     table = tmp_path / "out" / "tiny.csv"
-    rows = list(csv.DictReader(table.open()))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [row["loss"] for row in rows] == ["plain", "weak"]
     assert all(float(row["force_rmse"]) > 0 and float(row["seconds"]) > 0 for row in rows)
     assert rows[0]["force_rmse"] != rows[1]["force_rmse"]
@@ -84,7 +84,7 @@ def test_files_of_the_users_are_compared(tmp_path):
     before = {path: path.stat().st_mtime for path in (tmp_path / "out").rglob("model.model")}
     call("run.py", *arguments)
     assert {path: path.stat().st_mtime for path in before} == before
-    assert list(csv.DictReader(table.open())) == rows
+    assert list(csv.DictReader(table.read_text().splitlines())) == rows
 
 
 def test_the_cost_is_printed(tmp_path):
