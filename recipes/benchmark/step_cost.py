@@ -176,13 +176,16 @@ def main() -> None:
         tables["step scaling"] = scaling_table(settings, max(5, options.rounds // 5))
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     versions = f"torch {torch.__version__}, mace-torch {version('mace-torch')}"
-    print(f"\n{where}, {options.threads} thread(s), {options.size} model, {versions}")
-    print(f"medians of {options.rounds} rounds, with quartiles")
+    caption = (
+        f"{where}, {options.threads} thread(s), {options.size} model, {versions}; medians of "
+        f"{options.rounds} rounds, with quartiles."
+    )
     for marker, table in tables.items():
         print(f"\n{table}")
         if options.readme:
-            marker = f"{device.type} {marker}"
-            README.write_text(with_table(README.read_text(), marker, table))
+            block = f"{table}\n\n{caption}"
+            README.write_text(with_table(README.read_text(), f"{device.type} {marker}", block))
+    print(f"\n{caption}")
 
 
 if __name__ == "__main__":
