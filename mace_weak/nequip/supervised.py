@@ -29,7 +29,7 @@ def supervised_metrics(
     Raises:
         WeakLossError: if a coefficient is unknown or negative, or the energy's is not positive.
     """
-    chosen = {field: coeff for field, coeff in (coeffs or {}).items() if coeff is not None}
+    chosen = chosen_coeffs(coeffs)
     unknown = (set(chosen) | set(ignore_nan)) - {ENERGY, FORCES, STRESS}
     if unknown:
         raise WeakLossError(
@@ -51,6 +51,11 @@ def supervised_metrics(
         if entry["field"] == FORCES and per_type_forces_coeffs is not None:
             entry |= {"per_type": True, "per_type_coeffs": dict(per_type_forces_coeffs)}
     return entries
+
+
+def chosen_coeffs(coeffs: Mapping[str, float | None] | None) -> dict[str, float]:
+    """The coefficients that are given: null leaves a term out."""
+    return {field: coeff for field, coeff in (coeffs or {}).items() if coeff is not None}
 
 
 def supervised_loss(loss: Mapping[str, Any]) -> dict[str, Any]:

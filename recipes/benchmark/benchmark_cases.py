@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -100,9 +102,20 @@ def label(atoms: Atoms, key: str) -> Any:
     raise KeyError(f"a structure has no '{key}'")
 
 
-def write_training_file(path: Path, frames: list[Atoms], case: Case) -> None:
+def chosen(frames: list[Atoms], case: Case) -> list[Atoms]:
     """As many structures as the case asks for, chosen by its seed."""
     if case.structures > len(frames):
         raise SystemExit(f"{case.data} has {len(frames)} structures, not {case.structures}")
-    chosen = np.random.default_rng(case.seed).permutation(len(frames))[: case.structures]
-    write(path, [frames[index] for index in sorted(chosen)])
+    picked = np.random.default_rng(case.seed).permutation(len(frames))[: case.structures]
+    return [frames[index] for index in sorted(picked)]
+
+
+def write_named(folder: Path, name: str, frames: list[Atoms]) -> Path:
+    """Write structures to a file of ``folder`` named after ``name`` and its content."""
+    text = io.StringIO()
+    write(text, frames, format="extxyz")
+    digest = hashlib.sha256(text.getvalue().encode()).hexdigest()[:8]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{digest}.xyz"
+    path.write_text(text.getvalue())
+    return path

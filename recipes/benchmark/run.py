@@ -5,7 +5,7 @@
     python recipes/benchmark/run.py learning_rates --processes 8
 
 Each case is a real ``mace_run_train`` in a process of its own. What was trained before is kept, so
-that a run can be stopped and called again. ``results.csv`` has a row for each case: its settings,
+that a run can be stopped and called again. The table has a row for each case: its settings,
 errors, seconds, versions and the command line.
 """
 
@@ -15,21 +15,19 @@ import argparse
 import csv
 import math
 import shlex
-import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import mace_host
-import processes
+from arguments import add_training_arguments
 from ase.io import read, write
-from benchmark_cases import HERE, Case, Plan, frames_of, located, write_training_file
+from benchmark_cases import HERE, Case, Plan, chosen, frames_of, located, write_named
 from evaluate import errors_of
 from tqdm import tqdm
 
 SHARED_DATA = HERE.parents[2] / "shared" / "data"  # cases without their data are left out
-FOUNDATION_DATA = HERE.parent / "quickstart" / "data" / "molecules_gfn1.xyz"
 BATCH_SIZE = 5
 VALID_FRACTION = 0.2
 PACKAGES = ("mace-weak", "mace-torch", "torch")
@@ -43,50 +41,47 @@ class Benchmark:
         self.options = options
         self.out: Path = options.out.resolve()
         self.foundation = options.foundation or mace_host.train_foundation(options)
+        self.test_files: dict[str, Path] = {}
+        self.train_files: dict[Case, Path] = {}
 
     def data_is_here(self, name: str) -> bool:
         files = [source["file"] for source in self.plan.data[name].values()]
         return all(located(file, self.options.shared).exists() for file in files)
 
+    def prepare(self, cases: list[Case]) -> None:
+        """Write the files of the cases, reading each source once."""
+        folder, shared = self.out / "data", self.options.shared
+        for name in dict.fromkeys(case.data for case in cases):
+            source = self.plan.data[name]
+            test = frames_of(source["test"], shared, forces=True)
+            self.test_files[name] = write_named(folder, f"{name}-test", test)
+            pool = frames_of(source["train"], shared, forces=False)
+            for case in cases:
+                if case.data == name:
+                    title = f"{name}-{case.structures}-{case.seed}"
+                    self.train_files[case] = write_named(folder, title, chosen(pool, case))
+
     def row(self, case: Case) -> dict[str, Any]:
         """Train and test one case."""
-        train_file = self.out / "data" / f"{case.data}-{case.structures}-{case.seed}.xyz"
-        if not train_file.exists():
-            train_file.parent.mkdir(parents=True, exist_ok=True)
-            source = self.plan.data[case.data]["train"]
-            frames = frames_of(source, self.options.shared, forces=False)
-            write_training_file(train_file, frames, case)
-        command = self.command(case, train_file)
-        folder = processes.folder_for(self.out, "case", command, mace_host.FINETUNE)
-        model, clock = folder / "model.model", folder / "seconds"
-        if not model.exists():
-            start = time.perf_counter()
-            processes.train(
-                folder,
-                [*command, f"--work_dir={folder}"],
-                epochs=self.epochs(case),
-                epoch=mace_host.EPOCH,
-                threads=1,
-                quiet=True,
-            )
-            clock.write_text(f"{time.perf_counter() - start:.1f}")
+        flags, epochs = self.flags(case), self.epochs(case)
+        model = mace_host.mace_run_train(
+            self.out, "case", mace_host.FINETUNE, *flags, epochs=epochs, threads=1, quiet=True
+        )
+        command = mace_host.train_command(mace_host.FINETUNE, *flags, epochs=epochs)
         return {
             **vars(case),
-            **self.errors(model, case),
-            "seconds": float(clock.read_text()),
+            **self.errors(model, self.test_files[case.data]),
+            "seconds": float(model.with_name("seconds").read_text()),
             **{name: version(name) for name in PACKAGES},
             "command": shlex.join(command),
         }
 
-    def command(self, case: Case, train_file: Path) -> list[str]:
+    def flags(self, case: Case) -> list[str]:
         flags = {
-            "name": "model",
-            "config": mace_host.FINETUNE,
             "foundation_model": self.foundation,
-            "train_file": train_file,
+            "train_file": self.train_files[case],
             "valid_fraction": VALID_FRACTION,
             "batch_size": BATCH_SIZE,
-            "max_num_epochs": self.epochs(case),
             "lr": case.lr,
             # the learning rate falls alike, however many epochs the steps are
             "lr_scheduler_gamma": f"{0.96 ** (100 / self.epochs(case)):.6f}",
@@ -94,18 +89,15 @@ class Benchmark:
             "device": self.options.device,
             **self.plan.losses[case.loss],
         }
-        return ["mace_run_train", *(f"--{name}={value}" for name, value in flags.items())]
+        return [f"--{name}={value}" for name, value in flags.items()]
 
     def epochs(self, case: Case) -> int:
         trained = case.structures - math.floor(case.structures * VALID_FRACTION)
         return max(1, round(case.steps / math.ceil(trained / BATCH_SIZE)))
 
-    def errors(self, model: Path, case: Case) -> dict[str, float]:
-        predicted = model.with_name("predicted.xyz")
+    def errors(self, model: Path, test_file: Path) -> dict[str, float]:
+        predicted = model.with_name(f"predicted-{test_file.name}")
         if not predicted.exists():
-            test_file = model.with_name("test.xyz")
-            source = self.plan.data[case.data]["test"]
-            write(test_file, frames_of(source, self.options.shared, forces=True))
             write(predicted, mace_host.predict(str(model), test_file, self.options.device))
         errors = errors_of(read(predicted, ":"))
         return {
@@ -116,6 +108,7 @@ class Benchmark:
 
     def run(self, cases: list[Case]) -> list[dict[str, Any]]:
         """The rows of the cases, in order, ``--processes`` trainings at a time."""
+        self.prepare(cases)
         rows: dict[Case, dict[str, Any]] = {}
         with ThreadPoolExecutor(self.options.processes) as pool:
             futures = {pool.submit(self.row, case): case for case in cases}
@@ -147,11 +140,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder to write to")
     parser.add_argument("--csv", type=Path, help="table to write; default: OUT/SET.csv")
     parser.add_argument("--shared", type=Path, default=SHARED_DATA, help="folder of shared data")
-    parser.add_argument("--foundation", help="model file or MACE's name of one; default: train it")
-    parser.add_argument("--foundation-epochs", type=int, default=20)
-    parser.add_argument("--foundation-data", type=Path, default=FOUNDATION_DATA)
-    parser.add_argument("--processes", type=int, default=2, help="trainings at a time")
-    parser.add_argument("--device", default="cpu")
+    add_training_arguments(parser)
     options = parser.parse_args()
     plan = Plan.read(options.cases)
     if options.train:

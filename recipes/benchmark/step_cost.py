@@ -13,10 +13,7 @@ bare evaluations that the loss needs, with their backward passes, and nothing el
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,13 +22,13 @@ from pathlib import Path
 
 import torch
 from mace.tools.train import take_step
+from step_cost_memory import peak_memory
 from step_cost_model import Setting, make_setting
 from step_cost_variants import FLOORS, VARIANTS, Floor, Variant, make_loss
 from tables import markdown_table, with_table
 from tqdm import tqdm
 
 README = Path(__file__).with_name("README.md")
-MEMORY_STRUCTURES = 64
 OUTPUTS = {"forces": True, "virials": False, "stress": False}
 
 
@@ -72,43 +69,6 @@ def timed(setting: Setting, step: Callable[[], None], *, times: int) -> float:
     return (time.perf_counter() - start) / times
 
 
-def peak_memory(setting: Setting, step: Callable[[], None], *, times: int) -> int:
-    """Memory in bytes that ``times`` steps take at their peak, beside the model; warmed up."""
-    for _ in range(times):
-        step()
-    setting.synchronize()
-    if setting.device.type == "cuda":
-        before = torch.cuda.memory_allocated(setting.device)
-        torch.cuda.reset_peak_memory_stats(setting.device)
-        for _ in range(times):
-            step()
-        return torch.cuda.max_memory_allocated(setting.device) - before
-    before = resident_bytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: sets the peak back
-    for _ in range(times):
-        step()
-    return resident_bytes("VmHWM") - before
-
-
-def resident_bytes(field: str) -> int:
-    """Resident memory of this process: now (``VmRSS``) or at its peak (``VmHWM``). Linux only."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if field in line)
-    return 1024 * int(line.split()[1])
-
-
-def memory_in_a_process(name: str, options: argparse.Namespace) -> int:
-    """``peak_memory`` of one variant in a process of its own, which gives back what it frees."""
-    flags = [f"--memory-of={name}", f"--device={options.device}", f"--size={options.size}"]
-    done = subprocess.run(
-        [sys.executable, __file__, *flags, f"--structures={MEMORY_STRUCTURES}"],
-        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return int(done.stdout.split()[-1])
-
-
 def ratio(cost: list[float], to: list[float]) -> str:
     """Median of the ratios within the rounds, with quartiles."""
     ratios = sorted(own / other for own, other in zip(cost, to, strict=True))
@@ -124,10 +84,10 @@ def cost_table(costs: dict[str, list[float]], memory: dict[str, int]) -> str:
         against = (
             [ratio(costs[floor], plain), ratio(costs[name], costs[floor])] if floor else ["", ""]
         )
-        relative = [f"{memory[name] / memory['plain']:.2f}"] if memory else []
-        rows.append([name, ratio(costs[name], plain), *against, *relative])
-    header = ["step", "time / plain", "floor / plain", "time / floor"]
-    return markdown_table(header + ["memory / plain"] * bool(memory), rows)
+        relative = f"{memory[name] / memory['plain']:.2f}"
+        rows.append([name, ratio(costs[name], plain), *against, relative])
+    header = ["step", "time / plain", "floor / plain", "time / floor", "memory / plain"]
+    return markdown_table(header, rows)
 
 
 def scaling_table(settings: Sequence[Setting], rounds: int) -> str:
@@ -153,21 +113,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-scaling", action="store_true", help="the first table only")
-    parser.add_argument("--no-memory", action="store_true", help="leave the memory out")
+    parser.add_argument(
+        "--memory-structures", type=int, default=64, help="structures in the batch of the memory"
+    )
     parser.add_argument("--readme", action="store_true", help="write the tables into the README")
-    parser.add_argument("--memory-of", metavar="STEP", help="print its peak memory, bytes")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     setting = make_setting(options.size, device, structures=options.structures)
-    if options.memory_of:
-        variant = VARIANTS[options.memory_of]
-        print(peak_memory(setting, stepper(setting, variant), times=variant.period))
-        return
     costs = measure(setting, [*VARIANTS, *FLOORS], options.rounds)
-    memory = {}
-    if not options.no_memory:
-        memory = {name: memory_in_a_process(name, options) for name in tqdm(VARIANTS, "memory")}
+    large = make_setting(options.size, device, structures=options.memory_structures)
+    memory = {
+        name: peak_memory(large, stepper(large, variant), times=variant.period)
+        for name, variant in tqdm(VARIANTS.items(), "memory")
+    }
     tables = {"step cost": cost_table(costs, memory)}
     if not options.no_scaling:
         settings = [

@@ -19,16 +19,12 @@ from mace_weak.options import WeakOptions
 
 @dataclass(frozen=True)
 class Variant:
-    """A loss with its options, and the name of its floor. It repeats after ``period`` steps."""
+    """A loss with its options, and the name of its floor. Its terms come every ``period`` steps."""
 
     loss: str | None = None
     anchored: bool = False
-    every: int = 1
+    period: int = 1
     floor: str = ""
-
-    @property
-    def period(self) -> int:
-        return self.every
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ VARIANTS = {
     "weak_piwsl, anchored": Variant(
         "weak_piwsl", anchored=True, floor="floor of weak_spatial, anchored"
     ),
-    "weak_taylor, anchored, every 4th step": Variant("weak_taylor", anchored=True, every=4),
+    "weak_taylor, anchored, every 4th step": Variant("weak_taylor", anchored=True, period=4),
 }
 
 
@@ -77,7 +73,7 @@ def make_loss(
         return FloorLoss(supervised, variant, model, setting)
     if variant.loss is None:
         return supervised
-    options = {"weak_every": variant.every, "weak_schedule": "constant"}
+    options = {"weak_every": variant.period, "weak_schedule": "constant"}
     course = Course(
         variant.loss,
         WeakOptions.from_mapping(options),

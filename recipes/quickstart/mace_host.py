@@ -49,16 +49,27 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
 
 
 def mace_run_train(
-    out: Path, name: str, config: Path, *flags: str, epochs: int, threads: int
+    out: Path, name: str, config: Path, *flags: str, epochs: int, threads: int, quiet: bool = False
 ) -> Path:
     """Train, or take the model of an earlier call; returns the model file."""
+    return processes.trained(
+        out,
+        name,
+        train_command(config, *flags, epochs=epochs),
+        config,
+        product="model.model",
+        folder_flag="--work_dir",
+        epochs=epochs,
+        epoch=EPOCH,
+        threads=threads,
+        quiet=quiet,
+    )
+
+
+def train_command(config: Path, *flags: str, epochs: int) -> list[str]:
+    """All of the command line but the folder."""
     settings = [f"--config={config}", f"--max_num_epochs={epochs}", *flags]
-    folder = processes.folder_for(out, name, settings, config)
-    model = folder / "model.model"
-    if not model.exists():
-        command = ["mace_run_train", "--name=model", f"--work_dir={folder}", *settings]
-        processes.train(folder, command, epochs=epochs, epoch=EPOCH, threads=threads)
-    return model
+    return ["mace_run_train", "--name=model", *settings]
 
 
 def predict(model: str, structures: Path, device: str) -> list[Atoms]:

@@ -77,14 +77,18 @@ def nequip_train(
     out: Path, name: str, config: Path, *overrides: str, epochs: int, threads: int
 ) -> Path:
     """Train, or take the model of an earlier call; returns the best checkpoint."""
-    settings = [f"trainer.max_epochs={epochs}", *overrides]
-    folder = processes.folder_for(out, name, settings, config)
-    checkpoint = folder / "best.ckpt"
-    if not checkpoint.exists():
-        command = ["nequip-train", "-cp", str(config.parent), "-cn", config.stem,
-                   f"hydra.run.dir={folder}", *settings]  # fmt: skip
-        processes.train(folder, command, epochs=epochs, epoch=EPOCH, threads=threads)
-    return checkpoint
+    settings = ["-cp", str(config.parent), "-cn", config.stem, f"trainer.max_epochs={epochs}"]
+    return processes.trained(
+        out,
+        name,
+        ["nequip-train", *settings, *overrides],
+        config,
+        product="best.ckpt",
+        folder_flag="hydra.run.dir",
+        epochs=epochs,
+        epoch=EPOCH,
+        threads=threads,
+    )
 
 
 def predict(model: str, structures: Path, device: str) -> list[Atoms]:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,13 +16,32 @@ from tqdm import tqdm
 SCRIPTS = Path(sys.executable).parent
 
 
-def folder_for(out: Path, name: str, settings: Sequence[str], config: Path) -> Path:
-    """A folder of ``out`` named after all that a training depends on.
+def trained(
+    out: Path,
+    name: str,
+    command: Sequence[str],
+    config: Path,
+    *,
+    product: str,
+    folder_flag: str,
+    epochs: int,
+    epoch: re.Pattern[str],
+    threads: int,
+    quiet: bool = False,
+) -> Path:
+    """Train in a folder of ``out``, or take what an earlier call left; returns the ``product``.
 
-    So a model is taken from an earlier call only if it was trained alike.
+    The folder is named after all that the training depends on, its command and ``config``, so that
+    a model is taken only if it was trained alike. The file ``seconds`` in it has the time.
     """
-    content = " ".join([*settings, config.read_text()])
-    return out / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    content = " ".join([*command, config.read_text()])
+    folder = out / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    if not (folder / product).exists():
+        start = time.perf_counter()
+        whole = [*command, f"{folder_flag}={folder}"]
+        train(folder, whole, epochs=epochs, epoch=epoch, threads=threads, quiet=quiet)
+        (folder / "seconds").write_text(f"{time.perf_counter() - start:.1f}")
+    return folder / product
 
 
 def train(
@@ -31,7 +51,7 @@ def train(
     epochs: int,
     epoch: re.Pattern[str],
     threads: int,
-    quiet: bool = False,
+    quiet: bool,
 ) -> None:
     """Run a training command; ``epoch`` finds the number of the epoch in a line of its output.
 

@@ -17,28 +17,24 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from arguments import DATA, add_training_arguments
 from cases import COMPARISON, SWEEP
 from evaluate import Errors, draw_parity, errors_of, errors_table
 from tables import with_table
 from tqdm import tqdm
 
 HERE = Path(__file__).parent
-DATA = HERE / "data"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--host", choices=("mace", "nequip"), default="mace")
     parser.add_argument("--out", type=Path, help="folder to write to; default: results/HOST")
-    parser.add_argument("--foundation", help="model file or MACE's name of one; default: train it")
-    parser.add_argument("--foundation-data", type=Path, default=DATA / "molecules_gfn1.xyz")
+    add_training_arguments(parser)
     parser.add_argument("--train", type=Path, default=DATA / "ethanol_pbe_train.xyz")
     parser.add_argument("--test", type=Path, default=DATA / "ethanol_pbe_test.xyz")
     parser.add_argument("--epochs", type=int, default=100, help="epochs of fine-tuning")
-    parser.add_argument("--foundation-epochs", type=int, default=20)
     parser.add_argument("--lr", type=float, default=0.01, help="MACE's default is 0.01")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--processes", type=int, default=2, help="fine-tunings at a time")
     parser.add_argument("--sweep", action="store_true", help="the runs that chose the defaults")
     parser.add_argument("--readme", action="store_true", help="write the table into the README")
     options = parser.parse_args()

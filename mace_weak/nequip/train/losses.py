@@ -17,7 +17,7 @@ from mace_weak.losses import loss_terms
 from mace_weak.nequip.fields import STRUCTURE
 from mace_weak.nequip.graphs import Graph, per_structure
 from mace_weak.nequip.run import WeakRun
-from mace_weak.nequip.supervised import ENERGY_METRIC, supervised_metrics
+from mace_weak.nequip.supervised import ENERGY_METRIC, chosen_coeffs, supervised_metrics
 from mace_weak.options import OPTIONS, PREFIX, WeakOptions, refuse_idle_weights
 from mace_weak.penalties import squared
 from mace_weak.step import require_finite
@@ -70,7 +70,7 @@ class WeakLoss(MetricsManager):
         self.options = options
         self.anchor_given = f"{PREFIX}anchor" in weak_options
         self.per_atom_energy = per_atom_energy
-        self.fields = [field for field, coeff in (coeffs or {}).items() if coeff is not None]
+        self.fields = list(chosen_coeffs(coeffs))
         self.ignore_nan = dict(ignore_nan or {})
         self.energy_metric = ENERGY_METRIC[per_atom_energy]
         self.parts = {term: f"{PREFIX}{term}" for term in loss_terms(self.name)}
