@@ -6,30 +6,33 @@
 
 Each case is a real ``mace_run_train`` in a process of its own. What was trained before is kept, so
 that a run can be stopped and called again. The table has a row for each case: its settings,
-errors, seconds, versions and the command line.
+errors, seconds, versions and the command line. Rows with the method ``foundation`` are those of the
+model that fine-tuning starts from.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import math
+import os
 import shlex
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import benchmark_mace
 import mace_host
 from arguments import add_training_arguments
 from ase.io import read, write
-from benchmark_cases import HERE, Case, Plan, chosen, frames_of, located, write_named
+from benchmark_cases import HERE, SCRATCH, Case, Data, Plan, Source
+from benchmark_data import LABELS, Files, frames_of, write_files, write_named
 from evaluate import errors_of
 from tqdm import tqdm
 
-SHARED_DATA = HERE.parents[2] / "shared" / "data"  # cases without their data are left out
-BATCH_SIZE = 5
-VALID_FRACTION = 0.2
+ROOT = HERE.parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"  # cases without their data are left out
 PACKAGES = ("mace-weak", "mace-torch", "torch")
 
 
@@ -40,65 +43,76 @@ class Benchmark:
         self.plan = plan
         self.options = options
         self.out: Path = options.out.resolve()
-        self.foundation = options.foundation or mace_host.train_foundation(options)
+        self.foundation = cache(self.foundation)  # type: ignore[method-assign]
         self.test_files: dict[str, Path] = {}
-        self.train_files: dict[Case, Path] = {}
+        self.train_files: dict[Case, Files] = {}
+
+    def foundation(self, name: str) -> str:
+        """The foundation model of that name: a file, trained if it is not there."""
+        if name == SCRATCH:
+            return SCRATCH
+        if self.options.foundation:
+            return self.options.foundation
+        source = self.plan.foundations[name]
+        return benchmark_mace.train_foundation(self.out, name, source, device=self.options.device)
+
+    def foundation_name(self, case: Case) -> str:
+        return self.plan.methods[case.method].foundation or self.plan.data[case.data].foundation
 
     def data_is_here(self, name: str) -> bool:
-        files = [source["file"] for source in self.plan.data[name].values()]
-        return all(located(file, self.options.shared).exists() for file in files)
+        data = self.plan.data[name]
+        return all(part.path(self.options.shared).exists() for part in (data.train, data.test))
 
     def prepare(self, cases: list[Case]) -> None:
-        """Write the files of the cases, reading each source once."""
+        """Write the files of the cases, reading each source once, and train the foundations."""
         folder, shared = self.out / "data", self.options.shared
         for name in dict.fromkeys(case.data for case in cases):
-            source = self.plan.data[name]
-            test = frames_of(source["test"], shared, forces=True)
+            data = self.plan.data[name]
+            test = frames_of(data.test, shared, forces_needed=True)
             self.test_files[name] = write_named(folder, f"{name}-test", test)
-            pool = frames_of(source["train"], shared, forces=False)
-            for case in cases:
-                if case.data == name:
-                    title = f"{name}-{case.structures}-{case.seed}"
-                    self.train_files[case] = write_named(folder, title, chosen(pool, case))
+            own = [case for case in cases if case.data == name]
+            labels = {case: self.plan.methods[case.method].labels for case in own}
+            needed = any(LABELS[kind].needs_forces for kind in labels.values())
+            pool = frames_of(data.train, shared, forces_needed=needed)
+            for case in own:
+                self.train_files[case] = write_files(folder, pool, case, labels[case])
+        for name in dict.fromkeys(self.foundation_name(case) for case in cases):
+            self.foundation(name)
 
     def row(self, case: Case) -> dict[str, Any]:
         """Train and test one case."""
-        flags, epochs = self.flags(case), self.epochs(case)
-        model = mace_host.mace_run_train(
-            self.out, "case", mace_host.FINETUNE, *flags, epochs=epochs, threads=1, quiet=True
+        data = self.plan.data[case.data]
+        training = benchmark_mace.Training(
+            case,
+            method=self.plan.methods[case.method],
+            data=data,
+            files=self.train_files[case],
+            source=self.plan.foundations[data.foundation],
+            foundation=self.foundation(self.foundation_name(case)),
+            device=self.options.device,
         )
-        command = mace_host.train_command(mace_host.FINETUNE, *flags, epochs=epochs)
+        model = training.run(self.out)
         return {
             **vars(case),
-            **self.errors(model, self.test_files[case.data]),
+            **self.errors(str(model), case.data, head=training.head),
             "seconds": float(model.with_name("seconds").read_text()),
             **{name: version(name) for name in PACKAGES},
-            "command": shlex.join(command),
+            "command": self.published(shlex.join(training.command())),
         }
 
-    def flags(self, case: Case) -> list[str]:
-        flags = {
-            "foundation_model": self.foundation,
-            "train_file": self.train_files[case],
-            "valid_fraction": VALID_FRACTION,
-            "batch_size": BATCH_SIZE,
-            "lr": case.lr,
-            # the learning rate falls alike, however many epochs the steps are
-            "lr_scheduler_gamma": f"{0.96 ** (100 / self.epochs(case)):.6f}",
-            "seed": case.seed,
-            "device": self.options.device,
-            **self.plan.losses[case.loss],
-        }
-        return [f"--{name}={value}" for name, value in flags.items()]
+    def foundation_row(self, data: str) -> dict[str, Any]:
+        """The errors of the model that fine-tuning starts from."""
+        model = self.foundation(self.plan.data[data].foundation)
+        settings = {"data": data, "method": "foundation", "structures": 0}
+        return {**settings, **self.errors(model, data), **{n: version(n) for n in PACKAGES}}
 
-    def epochs(self, case: Case) -> int:
-        trained = case.structures - math.floor(case.structures * VALID_FRACTION)
-        return max(1, round(case.steps / math.ceil(trained / BATCH_SIZE)))
-
-    def errors(self, model: Path, test_file: Path) -> dict[str, float]:
-        predicted = model.with_name(f"predicted-{test_file.name}")
+    def errors(self, model: str, data: str, *, head: str | None = None) -> dict[str, float]:
+        test_file = self.test_files[data]
+        predicted = self.out / "predicted" / f"{Path(model).parent.name}-{test_file.name}"
         if not predicted.exists():
-            write(predicted, mace_host.predict(str(model), test_file, self.options.device))
+            predicted.parent.mkdir(exist_ok=True)
+            frames = mace_host.predict(model, test_file, self.options.device, head=head)
+            write(predicted, frames)
         errors = errors_of(read(predicted, ":"))
         return {
             "energy_rmse": round(errors.energy_rmse, 3),
@@ -106,9 +120,17 @@ class Benchmark:
             "slope": round(errors.slope, 4),
         }
 
+    def published(self, command: str) -> str:
+        """A command line without the folders of this machine."""
+        folders = {self.options.shared: "shared", self.out: "results", ROOT: "."}
+        for folder, name in folders.items():
+            command = command.replace(f"{os.path.abspath(folder)}/", f"{name}/")
+        return command
+
     def run(self, cases: list[Case]) -> list[dict[str, Any]]:
-        """The rows of the cases, in order, ``--processes`` trainings at a time."""
+        """The rows of the foundations and the cases, ``--processes`` trainings at a time."""
         self.prepare(cases)
+        start = [self.foundation_row(name) for name in self.test_files]
         rows: dict[Case, dict[str, Any]] = {}
         with ThreadPoolExecutor(self.options.processes) as pool:
             futures = {pool.submit(self.row, case): case for case in cases}
@@ -117,36 +139,55 @@ class Benchmark:
                 case = futures[future]
                 rows[case] = future.result()
                 bar.set_postfix_str(f"{case.title}: {rows[case]['force_rmse']:.0f} meV/Å")
-                write_csv(self.options.csv, [rows[case] for case in cases if case in rows])
-        return [rows[case] for case in cases]
+                done = [rows[case] for case in cases if case in rows]
+                write_csv(self.options.csv, [*start, *done])
+        return [*start, *(rows[case] for case in cases)]
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=list(rows[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def main() -> None:
+def own_data(options: argparse.Namespace) -> Data:
+    """Files of the user's: without ``--test``, the second half of ``--data`` is unseen."""
+    keys = {
+        "energy_key": options.energy_key,
+        "forces_key": options.forces_key,
+        "stress_key": options.stress_key,
+    }
+    train = str(options.data.resolve())
+    if options.test:
+        test = str(options.test.resolve())
+        return Data(Source(train, **keys), Source(test, **keys))
+    half = len(read(options.data, ":")) // 2
+    return Data(Source(train, index=f":{half}", **keys), Source(train, index=f"{half}:", **keys))
+
+
+def arguments() -> argparse.Namespace:
     default = Plan.read(HERE / "cases.yaml")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("set", help=f"set of cases, as {', '.join(default.sets)}")
+    parser.add_argument("set", help=f"set of cases: {', '.join(default.sets)}")
     parser.add_argument("--cases", type=Path, default=HERE / "cases.yaml", help="list of cases")
-    parser.add_argument("--train", help="extxyz file of your own in place of the data of the set")
-    parser.add_argument("--test", help="extxyz file with forces, for --train")
-    parser.add_argument("--energy-key", default="REF_energy", help="in --train and --test")
-    parser.add_argument("--forces-key", default="REF_forces", help="in --test")
+    parser.add_argument("--data", type=Path, help="extxyz file in place of the data of the set")
+    parser.add_argument("--test", type=Path, help="unseen structures, for --data")
+    parser.add_argument("--energy-key", default="REF_energy", help="in --data and --test")
+    parser.add_argument("--forces-key", default="REF_forces", help="in --data and --test")
+    parser.add_argument("--stress-key", default="REF_stress", help="in --data and --test")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder to write to")
     parser.add_argument("--csv", type=Path, help="table to write; default: OUT/SET.csv")
     parser.add_argument("--shared", type=Path, default=SHARED_DATA, help="folder of shared data")
     add_training_arguments(parser)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
     plan = Plan.read(options.cases)
-    if options.train:
-        plan = plan.with_data(
-            options.train, options.test, energy=options.energy_key, forces=options.forces_key
-        )
+    if options.data:
+        plan = plan.with_data(own_data(options))
     options.csv = options.csv or options.out / f"{options.set}.csv"
     options.csv.parent.mkdir(parents=True, exist_ok=True)
     benchmark = Benchmark(plan, options)

@@ -11,7 +11,5 @@ DATA = Path(__file__).parent / "data"
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """The foundation model, and where and how the trainings run."""
     parser.add_argument("--foundation", help="model file or MACE's name of one; default: train it")
-    parser.add_argument("--foundation-data", type=Path, default=DATA / "molecules_gfn1.xyz")
-    parser.add_argument("--foundation-epochs", type=int, default=20)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2, help="fine-tunings at a time")

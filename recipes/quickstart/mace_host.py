@@ -72,17 +72,17 @@ def train_command(config: Path, *flags: str, epochs: int) -> list[str]:
     return ["mace_run_train", "--name=model", *settings]
 
 
-def predict(model: str, structures: Path, device: str) -> list[Atoms]:
+def predict(model: str, structures: Path, device: str, *, head: str | None = None) -> list[Atoms]:
     """The structures with ``predicted_energy`` (eV) and ``predicted_forces`` (eV/Å).
 
-    By ``mace_eval_configs``.
+    By ``mace_eval_configs``; ``head`` is that of a model with several.
     """
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "predicted.xyz"
         subprocess.run(
             [processes.SCRIPTS / "mace_eval_configs", f"--configs={structures}",
              f"--model={model}", f"--output={output}", f"--device={device}",
-             "--default_dtype=float32"],
+             "--default_dtype=float32", *([f"--head={head}"] if head else [])],
             check=True,
             capture_output=True,
         )  # fmt: skip

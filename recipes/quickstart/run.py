@@ -31,6 +31,8 @@ def main() -> None:
     parser.add_argument("--host", choices=("mace", "nequip"), default="mace")
     parser.add_argument("--out", type=Path, help="folder to write to; default: results/HOST")
     add_training_arguments(parser)
+    parser.add_argument("--foundation-data", type=Path, default=DATA / "molecules_gfn1.xyz")
+    parser.add_argument("--foundation-epochs", type=int, default=20)
     parser.add_argument("--train", type=Path, default=DATA / "ethanol_pbe_train.xyz")
     parser.add_argument("--test", type=Path, default=DATA / "ethanol_pbe_test.xyz")
     parser.add_argument("--epochs", type=int, default=100, help="epochs of fine-tuning")

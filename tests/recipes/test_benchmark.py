@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase import Atoms
 from ase.io import read, write
-from datafiles import HOSTS, QUICKSTART, RECIPES, write_files
+from datafiles import HOSTS, QUICKSTART, RECIPES
+from datafiles import write_files as write_quickstart_files
 
 if HOSTS["mace"] is None:
     pytest.skip("the benchmark trains by MACE", allow_module_level=True)
 
-from benchmark_cases import Case, Plan, frames_of
+from benchmark_cases import SCRATCH, Case, Plan, Source
+from benchmark_data import LABELS, PARTS, frames_of, write_files
 
 BENCHMARK = RECIPES / "benchmark"
 PLAN = Plan.read(BENCHMARK / "cases.yaml")
@@ -36,27 +42,83 @@ def call(script: str, *arguments: str | Path) -> str:
 def test_a_set_is_all_combinations():
     cases = list(PLAN.cases("learning_rates"))
     lists = PLAN.sets["learning_rates"]
-    assert len(cases) == len(set(cases)) == 3 * 4 * 3 * 3
-    assert {case.loss for case in cases} == set(lists["loss"])
-    assert cases[0] == Case("ethanol", "plain", 50, 0.01, 800, 1)
+    assert len(cases) == len(set(cases)) == math.prod(len(values) for values in lists.values())
+    assert {case.method for case in cases} == set(lists["method"])
+    first = {name: values[0] for name, values in lists.items()}
+    assert cases[0] == Case(**first)
 
 
-def test_every_case_has_its_loss_and_data():
+def test_every_case_is_declared():
     for name in PLAN.sets:
         for case in PLAN.cases(name):
-            assert case.loss in PLAN.losses
-            assert case.data in PLAN.data
+            method, data = PLAN.methods[case.method], PLAN.data[case.data]
+            assert method.labels in LABELS
+            assert {data.train.part, data.test.part} <= set(PARTS)
+            assert (method.foundation or data.foundation) in {*PLAN.foundations, SCRATCH}
 
 
-def test_training_data_is_energies_alone(tmp_path):
-    source = {"file": str(QUICKSTART / "data" / "ethanol_pbe_test.xyz"), "index": ":3"}
-    assert all("REF_forces" not in a.arrays for a in frames_of(source, tmp_path, forces=False))
-    assert all("REF_forces" in a.arrays for a in frames_of(source, tmp_path, forces=True))
+def test_methods_see_the_labels_that_they_may(tmp_path):
+    frames = ethanols(tmp_path, 10)
+    case = Case("ethanol", "plain", 10, 0.01, 8, 1)
+    for labels, view in LABELS.items():
+        files = write_files(tmp_path, frames, case, labels)
+        train, valid = read(files.train, ":"), read(files.valid, ":")
+        assert len(train) == files.n_train
+        assert len(valid) == 2
+        assert all(np.isfinite(atoms.info["REF_energy"]) for atoms in train + valid)
+        assert all(("REF_forces" in atoms.arrays) == ("forces" in labels) for atoms in train)
+        assert (files.extra is not None) == (view.extra is not None)
+
+
+def test_displaced_structures_have_the_energies_of_the_expansion(tmp_path):
+    """E(S) − ⟨F(S), d⟩, whose error is of second order in d."""
+    frames = ethanols(tmp_path, 3)
+    for atoms in frames:  # the labels of a field that pulls straight: the expansion is exact
+        atoms.arrays["REF_forces"] = np.tile([0.3, -0.2, 0.1], (len(atoms), 1))
+        atoms.info["REF_energy"] = -float(np.sum(atoms.positions @ [0.3, -0.2, 0.1]))
+    result = LABELS["expansions"].train(frames, np.random.default_rng(0))
+    assert len(result) == 5 * len(frames)
+    moved = np.concatenate([a.positions - frames[0].positions for a in result[3:7]])
+    assert np.sqrt(np.mean(np.sum(moved**2, axis=1))) == pytest.approx(0.03, rel=0.3)
+    for atoms in result:
+        energy = -float(np.sum(atoms.positions @ [0.3, -0.2, 0.1]))
+        assert atoms.info["REF_energy"] == pytest.approx(energy, abs=1e-9)
+
+
+def test_noise_points_back(tmp_path):
+    (atoms,) = ethanols(tmp_path, 1)
+    for copy in LABELS["energies, noise"].extra([atoms], np.random.default_rng(0)):
+        step = copy.positions - atoms.positions
+        assert np.abs(step).max() > 0
+        assert np.allclose(copy.arrays["REF_forces"], -20.0 * step)
+
+
+def test_the_parts_of_a_file_are_cold_and_hot(tmp_path):
+    frames = ethanols(tmp_path, 30)
+    cold, hot = PARTS["coldest"](frames), PARTS["hottest"](frames)
+    assert (len(cold), len(hot)) == (15, 3)
+    assert max(a.info["REF_energy"] for a in cold) < min(a.info["REF_energy"] for a in hot)
+
+
+def ethanols(folder: Path, count: int) -> list[Atoms]:
+    source = Source(str(QUICKSTART / "data" / "ethanol_pbe_test.xyz"), index=f":{count}")
+    return frames_of(source, folder, forces_needed=True)
+
+
+def test_absent_labels_are_named(tmp_path):
+    source = Source(str(QUICKSTART / "data" / "ethanol_pbe_train.xyz"), index=":3")
+    assert all(
+        "REF_forces" not in a.arrays for a in frames_of(source, tmp_path, forces_needed=False)
+    )
+    with pytest.raises(SystemExit, match="no forces 'REF_forces'"):
+        frames_of(source, tmp_path, forces_needed=True)
+    with pytest.raises(SystemExit, match="no energy 'own'"):
+        frames_of(replace(source, energy_key="own"), tmp_path, forces_needed=False)
 
 
 def test_files_of_the_users_are_compared(tmp_path):
     """With keys of their own; a second call trains nothing again."""
-    files = write_files(tmp_path)
+    files = write_quickstart_files(tmp_path)
     frames = read(files.ethanol_forces, ":")
     for atoms in frames:
         atoms.info["my_energy"] = atoms.info.pop("REF_energy")
@@ -64,32 +126,40 @@ def test_files_of_the_users_are_compared(tmp_path):
     write(tmp_path / "own.xyz", frames)
     (tmp_path / "cases.yaml").write_text(
         "data: {}\n"
-        "losses: {plain: {loss: weighted}, weak: {loss: weak_taylor, weak_taylor_weight: 1000}}\n"
-        "sets: {tiny: {data: [], loss: [plain, weak], structures: [10], lr: [0.01], steps: [8], "
-        "seed: [1]}}\n"
+        "foundations:\n"
+        f"  molecules: {{config: {QUICKSTART / 'foundation.yaml'}, train: {files.molecules}, "
+        "epochs: 1}\n"
+        "methods:\n"
+        "  plain: {flags: {loss: weighted}}\n"
+        "  weak: {flags: {loss: weak_taylor, weak_taylor_weight: 1000}}\n"
+        "  denoising: {labels: 'energies, noise', flags: {loss: weighted}}\n"
+        "  scratch: {labels: 'energies, forces', foundation: none, flags: {loss: weighted}}\n"
+        "sets: {tiny: {data: [], method: [plain, weak, denoising, scratch], structures: [6], "
+        "lr: [0.01], steps: [8], seed: [1]}}\n"
     )
     arguments = (
         "tiny", f"--cases={tmp_path / 'cases.yaml'}", f"--out={tmp_path / 'out'}",
-        f"--train={tmp_path / 'own.xyz'}", f"--test={tmp_path / 'own.xyz'}",
-        "--energy-key=my_energy", "--forces-key=my_forces",
-        f"--foundation-data={files.molecules}", "--foundation-epochs=1",
+        f"--data={tmp_path / 'own.xyz'}", "--energy-key=my_energy", "--forces-key=my_forces",
     )  # fmt: skip
     call("run.py", *arguments)
     table = tmp_path / "out" / "tiny.csv"
-    rows = list(csv.DictReader(table.read_text().splitlines()))
-    assert [row["loss"] for row in rows] == ["plain", "weak"]
+    foundation, *rows = csv.DictReader(table.read_text().splitlines())
+    assert foundation["method"] == "foundation"
+    assert float(foundation["force_rmse"]) > 0
+    assert [row["method"] for row in rows] == ["plain", "weak", "denoising", "scratch"]
     assert all(float(row["force_rmse"]) > 0 and float(row["seconds"]) > 0 for row in rows)
-    assert rows[0]["force_rmse"] != rows[1]["force_rmse"]
+    assert len({row["force_rmse"] for row in rows}) == len(rows)
     assert all("mace_run_train" in row["command"] for row in rows)
+    assert all(str(tmp_path) not in row["command"] for row in rows)
     before = {path: path.stat().st_mtime for path in (tmp_path / "out").rglob("model.model")}
     call("run.py", *arguments)
     assert {path: path.stat().st_mtime for path in before} == before
-    assert list(csv.DictReader(table.read_text().splitlines())) == rows
+    assert list(csv.DictReader(table.read_text().splitlines())) == [foundation, *rows]
     for atoms in frames:  # other labels in the same file
         atoms.arrays["my_forces"] *= 1.1
     write(tmp_path / "own.xyz", frames)
     call("run.py", *arguments)
-    others = list(csv.DictReader(table.read_text().splitlines()))
+    _, *others = csv.DictReader(table.read_text().splitlines())
     assert all(
         row["force_rmse"] != old["force_rmse"] for row, old in zip(others, rows, strict=True)
     )

@@ -1,0 +1,99 @@
+"""A case of the benchmark as a call of ``mace_run_train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mace_host
+import yaml
+from benchmark_cases import HERE, SCRATCH, Case, Data, Foundation, Method
+from benchmark_data import Files
+
+HEAD = "Default"
+EXTRA_HEAD = "extra"
+MODEL_SETTINGS = (
+    "model", "hidden_irreps", "MLP_irreps", "max_ell", "correlation", "num_radial_basis", "r_max",
+    "scaling",
+)  # fmt: skip
+
+
+def train_foundation(out: Path, name: str, source: Foundation, *, device: str) -> str:
+    return str(
+        mace_host.mace_run_train(
+            out,
+            f"foundation-{name}",
+            (HERE / source.config).resolve(),
+            f"--train_file={(HERE / source.train).resolve()}",
+            f"--device={device}",
+            epochs=source.epochs,
+            threads=2,
+        )
+    )
+
+
+class Training:
+    """The command of one case, and its model."""
+
+    def __init__(
+        self,
+        case: Case,
+        *,
+        method: Method,
+        data: Data,
+        files: Files,
+        source: Foundation,
+        foundation: str,
+        device: str,
+    ) -> None:
+        replayed = int(method.flags.get("num_samples_pt", 0))
+        structures = files.n_train + files.n_extra + replayed
+        steps_per_epoch = structures // data.batch_size  # MACE drops what does not fill a batch
+        if not steps_per_epoch:
+            raise SystemExit(f"{case.title}: {structures} structures do not fill a batch")
+        self.epochs = max(1, round(case.steps / steps_per_epoch))
+        self.two_heads = bool(files.extra or replayed)
+        flags: dict[str, Any] = {
+            **training_files(files),
+            "batch_size": data.batch_size,
+            "lr": case.lr,
+            # the learning rate falls alike, however many epochs the steps are
+            "lr_scheduler_gamma": f"{0.96 ** (100 / self.epochs):.6f}",
+            "seed": case.seed,
+            "device": device,
+        }
+        if foundation == SCRATCH:
+            settings = yaml.safe_load((HERE / source.config).read_text())
+            flags |= {key: settings[key] for key in MODEL_SETTINGS} | {"E0s": "average"}
+        else:
+            flags["foundation_model"] = foundation
+        if replayed:
+            flags["pt_train_file"] = (HERE / source.train).resolve()
+        flags |= method.flags
+        self.flags = [f"--{name}={value}" for name, value in flags.items()]
+
+    def command(self) -> list[str]:
+        return mace_host.train_command(mace_host.FINETUNE, *self.flags, epochs=self.epochs)
+
+    def run(self, out: Path) -> Path:
+        """Train, or take the model of an earlier call; returns the model file."""
+        return mace_host.mace_run_train(
+            out, "case", mace_host.FINETUNE, *self.flags, epochs=self.epochs, threads=1, quiet=True
+        )
+
+    @property
+    def head(self) -> str | None:
+        """Of the energies, in a model with several heads."""
+        return HEAD if self.two_heads else None
+
+
+def training_files(files: Files) -> dict[str, Any]:
+    """Flags that name the files, those of each head if there are two."""
+    if files.extra is None:
+        return {"train_file": files.train, "valid_file": files.valid}
+    extra, own = str(files.extra), str(files.train)
+    heads = {
+        EXTRA_HEAD: {"train_file": extra, "valid_file": extra, "E0s": "foundation"},
+        HEAD: {"train_file": own, "valid_file": str(files.valid)},
+    }  # the last head chooses the model
+    return {"heads": heads}
