@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,3 +62,16 @@ def strained_copper(count: int) -> list[Atoms]:
         frame.arrays["REF_forces"] = atoms.get_forces()
         frames.append(frame)
     return frames
+
+
+def run_recipe(script: Path, *arguments: str | Path) -> str:
+    """Run a script of the recipes, on one thread; returns what it prints."""
+    done = subprocess.run(
+        [sys.executable, script, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(QUICKSTART)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout

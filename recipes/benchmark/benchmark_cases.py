@@ -88,7 +88,7 @@ class Plan:
     foundations: dict[str, Foundation]
     data: dict[str, Data]
     methods: dict[str, Method]
-    sets: dict[str, dict[str, list[Any]]]
+    sets: dict[str, dict[str, Any]]
 
     @classmethod
     def read(cls, path: Path) -> Plan:

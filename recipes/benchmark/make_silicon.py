@@ -18,7 +18,7 @@ from ase import Atoms, units
 from ase.build import bulk, diamond100
 from ase.io import write
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.velocitydistribution import thermalize_momenta
 from matscipy.calculators.manybody import Manybody
 from matscipy.calculators.manybody.explicit_forms.stillinger_weber import (
     Stillinger_Weber_PRB_31_5262_Si,
@@ -27,6 +27,10 @@ from matscipy.calculators.manybody.explicit_forms.stillinger_weber import (
 from tqdm import tqdm
 
 LATTICE_CONSTANT = 5.431  # Å
+
+
+def silicon_calculator() -> Manybody:
+    return Manybody(**StillingerWeber(Stillinger_Weber_PRB_31_5262_Si))
 
 
 def crystal() -> Atoms:
@@ -65,9 +69,9 @@ def sample(
     atoms: Atoms, *, temperature: float, frames: int, generator: np.random.Generator
 ) -> Iterator[Atoms]:
     """Labelled frames of a Langevin trajectory: temperature in K, time step 2 fs."""
-    atoms.calc = Manybody(**StillingerWeber(Stillinger_Weber_PRB_31_5262_Si))
+    atoms.calc = silicon_calculator()
     # with twice the kinetic energy, half of which goes into the potential
-    MaxwellBoltzmannDistribution(atoms, temperature_K=2 * temperature, rng=generator)
+    thermalize_momenta(atoms, temperature_K=2 * temperature, rng=generator)
     dynamics = Langevin(
         atoms, 2 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, rng=generator
     )

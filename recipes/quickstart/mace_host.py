@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -15,19 +14,29 @@ from cases import Case
 
 HERE = Path(__file__).parent
 EPOCH = re.compile(r"Epoch (\d+): head")
+FOUNDATION = HERE / "foundation.yaml"
 FINETUNE = HERE / "finetune.yaml"
 
 
-def train_foundation(options: argparse.Namespace) -> str:
+def train_foundation(
+    out: Path,
+    data: Path,
+    *,
+    epochs: int,
+    device: str,
+    threads: int,
+    config: Path = FOUNDATION,
+    name: str = "foundation",
+) -> str:
     return str(
         mace_run_train(
-            options.out,
-            "foundation",
-            HERE / "foundation.yaml",
-            f"--train_file={options.foundation_data}",
-            f"--device={options.device}",
-            epochs=options.foundation_epochs,
-            threads=options.processes,
+            out,
+            name,
+            config,
+            f"--train_file={data}",
+            f"--device={device}",
+            epochs=epochs,
+            threads=threads,
         )
     )
 
@@ -79,12 +88,10 @@ def predict(model: str, structures: Path, device: str, *, head: str | None = Non
     """
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "predicted.xyz"
-        subprocess.run(
-            [processes.SCRIPTS / "mace_eval_configs", f"--configs={structures}",
-             f"--model={model}", f"--output={output}", f"--device={device}",
-             "--default_dtype=float32", *([f"--head={head}"] if head else [])],
-            check=True,
-            capture_output=True,
+        processes.output_of(
+            processes.SCRIPTS / "mace_eval_configs", f"--configs={structures}", f"--model={model}",
+            f"--output={output}", f"--device={device}", "--default_dtype=float32",
+            *([f"--head={head}"] if head else []),
         )  # fmt: skip
         frames = read(output, ":")
     for atoms in frames:

@@ -29,7 +29,7 @@ from ase.build import molecule
 from ase.collections import g2
 from ase.io import write
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.velocitydistribution import thermalize_momenta
 from tqdm import tqdm
 
 ELEMENTS = {"H", "C", "N", "O"}
@@ -58,7 +58,7 @@ def sample(
     atoms = molecule(name)
     atoms.calc = TBLite(method="GFN1-xTB", verbosity=0)
     generator = np.random.default_rng(seed)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=generator)
+    thermalize_momenta(atoms, temperature_K=temperature, rng=generator)
     dynamics = Langevin(
         atoms, 0.5 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, rng=generator
     )

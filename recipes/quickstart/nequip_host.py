@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +19,8 @@ from mace_weak.nequip.train import LOSS_CLASSES
 
 HERE = Path(__file__).parent
 EPOCH = re.compile(r"Epoch (\d+):")
+FOUNDATION = HERE / "nequip_foundation.yaml"
+FINETUNE = HERE / "nequip_finetune.yaml"
 TYPES = ("H", "C", "N", "O")
 PLAIN = (
     "training_module._target_=nequip.train.EMALightningModule",
@@ -30,22 +30,30 @@ PLAIN = (
 )
 
 
-def train_foundation(options: argparse.Namespace) -> str:
+def train_foundation(
+    out: Path,
+    data: Path,
+    *,
+    epochs: int,
+    device: str,
+    threads: int,
+    config: Path = FOUNDATION,
+    name: str = "foundation",
+) -> str:
     """Train a foundation model and package it."""
-    shifts = labelled_atomic_energies(options.foundation_data)
     checkpoint = nequip_train(
-        options.out,
-        "foundation",
-        HERE / "nequip_foundation.yaml",
-        f"train_file={options.foundation_data}",
-        f"shifts={per_type(shifts)}",
-        f"trainer.accelerator={accelerator(options.device)}",
-        epochs=options.foundation_epochs,
-        threads=options.processes,
+        out,
+        name,
+        config,
+        f"train_file={data}",
+        f"shifts={per_type(labelled_atomic_energies(data))}",
+        f"trainer.accelerator={accelerator(device)}",
+        epochs=epochs,
+        threads=threads,
     )
     package = checkpoint.with_name("foundation.nequip.zip")
     if not package.exists():
-        run("nequip-package", "build", checkpoint, package)
+        processes.output_of(processes.SCRIPTS / "nequip-package", "build", checkpoint, package)
     return str(package)
 
 
@@ -53,42 +61,58 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
     shifts = estimated_shifts(
         foundation, options.foundation_data, options.train, device=options.device
     )
-    if case.loss is None:
-        loss: Sequence[str] = PLAIN
-    else:
-        given = {"_target_": f"mace_weak.nequip.train.{LOSS_CLASSES[case.loss]}", **case.options}
-        loss = [f"++training_module.loss.{key}={value}" for key, value in given.items()]
     return nequip_train(
         options.out,
         case.name,
-        HERE / "nequip_finetune.yaml",
+        FINETUNE,
         f"package={foundation}",
         f"train_file={options.train}",
         f"shifts={per_type(shifts)}",
         f"training_module.optimizer.lr={options.lr}",
         f"trainer.accelerator={accelerator(options.device)}",
-        *loss,
+        *loss_overrides(case.loss, case.options),
         epochs=options.epochs,
         threads=1,
     )
 
 
+def loss_overrides(loss: str | None, options: Mapping[str, object]) -> list[str]:
+    """Changes of ``nequip_finetune.yaml`` for a loss (None: the supervised one alone)."""
+    if loss is None:
+        return list(PLAIN)
+    given = {"_target_": f"mace_weak.nequip.train.{LOSS_CLASSES[loss]}", **options}
+    return [f"++training_module.loss.{key}={value}" for key, value in given.items()]
+
+
 def nequip_train(
-    out: Path, name: str, config: Path, *overrides: str, epochs: int, threads: int
+    out: Path,
+    name: str,
+    config: Path,
+    *overrides: str,
+    epochs: int,
+    threads: int,
+    quiet: bool = False,
+    product: str = "best.ckpt",
 ) -> Path:
-    """Train, or take the model of an earlier call; returns the best checkpoint."""
-    settings = ["-cp", str(config.parent), "-cn", config.stem, f"trainer.max_epochs={epochs}"]
+    """Train, or take the model of an earlier call; returns a checkpoint."""
     return processes.trained(
         out,
         name,
-        ["nequip-train", *settings, *overrides],
+        train_command(config, *overrides, epochs=epochs),
         config,
-        product="best.ckpt",
+        product=product,
         folder_flag="hydra.run.dir",
         epochs=epochs,
         epoch=EPOCH,
         threads=threads,
+        quiet=quiet,
     )
+
+
+def train_command(config: Path, *overrides: str, epochs: int) -> list[str]:
+    """All of the command line but the folder."""
+    settings = ["-cp", str(config.parent), "-cn", config.stem, f"trainer.max_epochs={epochs}"]
+    return ["nequip-train", *settings, *overrides]
 
 
 def predict(model: str, structures: Path, device: str) -> list[Atoms]:
@@ -104,8 +128,9 @@ def predict(model: str, structures: Path, device: str) -> list[Atoms]:
     )
     frames = read(structures, ":")
     with tempfile.TemporaryDirectory() as folder:
-        run(
-            "nequip-train", "-cp", HERE, "-cn", "nequip_test", f"hydra.run.dir={folder}",
+        processes.output_of(
+            processes.SCRIPTS / "nequip-train", "-cp", HERE, "-cn", "nequip_test",
+            f"hydra.run.dir={folder}",
             f"test_file={structures}", f"trainer.accelerator={accelerator(device)}",
             f"training_module.model._target_=nequip.model.{builder}",
             f"+training_module.model.{argument}={model}",
@@ -149,15 +174,3 @@ def per_type(values: dict[str, float]) -> str:
 
 def accelerator(device: str) -> str:
     return "gpu" if device.startswith("cuda") else device
-
-
-def run(program: str, *arguments: str | Path) -> None:
-    done = subprocess.run(
-        [processes.SCRIPTS / program, *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"{program} failed:\n{done.stderr[-3000:]}")

@@ -74,3 +74,21 @@ def train(
                 bar.update(int(found[1]) + 1 - bar.n)
     if process.wait() != 0:
         raise SystemExit(f"{' '.join(command)}\nfailed:\n{''.join(output[-30:])}")
+
+
+def output_of(program: str | Path, *arguments: str | Path) -> str:
+    """What a program prints, run on one thread.
+
+    Raises:
+        SystemExit: if it fails.
+    """
+    done = subprocess.run(
+        [program, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"{Path(program).name} failed:\n{done.stderr[-3000:]}")
+    return done.stdout

@@ -42,7 +42,13 @@ def main() -> None:
     options = parser.parse_args()
     options.out = (options.out or HERE / "results" / options.host).resolve()
     host = import_module(f"{options.host}_host")
-    foundation = options.foundation or host.train_foundation(options)
+    foundation = options.foundation or host.train_foundation(
+        options.out,
+        options.foundation_data,
+        epochs=options.foundation_epochs,
+        device=options.device,
+        threads=options.processes,
+    )
     cases = SWEEP if options.sweep else COMPARISON
     with ThreadPoolExecutor(options.processes) as pool:  # one thread each
         fine_tune = partial(host.fine_tune, foundation=foundation, options=options)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from ase.io import read
-from datafiles import HOSTS, QUICKSTART
+from datafiles import HOSTS, QUICKSTART, run_recipe
 from make_data import closed_shell_molecules
 
 DATA = QUICKSTART / "data"
@@ -18,16 +14,11 @@ DATA = QUICKSTART / "data"
 @pytest.mark.parametrize("host", [host for host, version in HOSTS.items() if version])
 def test_the_quickstart_trains_and_compares(tmp_path, host):
     """Shrunk to one epoch of each training."""
-    done = subprocess.run(
-        [sys.executable, QUICKSTART / "run.py", f"--host={host}", f"--out={tmp_path}",
-         "--epochs=1", "--foundation-epochs=1"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
+    output = run_recipe(
+        QUICKSTART / "run.py", f"--host={host}", f"--out={tmp_path}", "--epochs=1",
+        "--foundation-epochs=1",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
+    rows = [line.split("|")[1:-1] for line in output.splitlines() if line.startswith("| ")]
     values = {row[0].strip(): [float(cell) for cell in row[1:]] for row in rows[2:]}
     assert list(values) == ["foundation model", "plain", "weak_taylor"]
     assert values["plain"] != values["weak_taylor"]

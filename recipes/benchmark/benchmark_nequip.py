@@ -1,0 +1,89 @@
+"""A case of the benchmark as a call of ``nequip-train``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import nequip_host
+from benchmark_cases import HERE, SCRATCH, Case, Data, Foundation, Method
+from benchmark_data import Files
+
+PACKAGES = ("mace-weak", "nequip", "torch")
+SUPERVISED = "weighted"  # MACE's name of the supervised loss in ``cases.yaml``
+FOUNDATION = "molecules"  # the configurations of the quickstart have its elements
+
+
+def refused(method: Method, data: Data) -> str | None:
+    """Why a case cannot be trained here; None if it can."""
+    others = {key for key in method.flags if key != "loss" and not key.startswith("weak_")}
+    if method.labels != "energies" or others or method.foundation == SCRATCH:
+        return "the method is declared for MACE"
+    if data.foundation != FOUNDATION:
+        return f"there is no configuration for the foundation model '{data.foundation}'"
+    return None
+
+
+def train_foundation(out: Path, name: str, source: Foundation, *, device: str) -> str:
+    return nequip_host.train_foundation(
+        out,
+        (HERE / source.train).resolve(),
+        name=f"foundation-{name}",
+        epochs=source.epochs,
+        device=device,
+        threads=2,
+    )
+
+
+def predict(model: str, structures: Path, device: str, *, head: str | None) -> list:
+    """As ``nequip_host.predict``; models of nequip have no heads."""
+    return nequip_host.predict(model, structures, device)
+
+
+class Training:
+    """The command of one case, and its model."""
+
+    head = None
+
+    def __init__(
+        self,
+        case: Case,
+        *,
+        method: Method,
+        data: Data,
+        files: Files,
+        source: Foundation,
+        foundation: str,
+        device: str,
+    ) -> None:
+        self.epochs = max(1, round(case.steps / math.ceil(files.n_train / data.batch_size)))
+        shifts = nequip_host.estimated_shifts(
+            foundation, (HERE / source.train).resolve(), files.train, device=device
+        )
+        options = dict(method.flags)
+        loss = options.pop("loss")
+        self.overrides = [
+            f"package={foundation}",
+            f"train_file={files.train}",
+            "~data.split_dataset",
+            f"+data.train_file_path={files.train}",
+            f"+data.val_file_path={files.valid}",
+            f"data.seed={case.seed}",
+            f"data.train_dataloader.batch_size={data.batch_size}",
+            f"shifts={nequip_host.per_type(shifts)}",
+            f"training_module.optimizer.lr={case.lr}",
+            # the learning rate falls alike, however many epochs the steps are
+            f"training_module.lr_scheduler.scheduler.gamma={0.96 ** (100 / self.epochs):.6f}",
+            f"trainer.accelerator={nequip_host.accelerator(device)}",
+            *nequip_host.loss_overrides(None if loss == SUPERVISED else loss, options),
+        ]
+
+    def command(self) -> list[str]:
+        return nequip_host.train_command(nequip_host.FINETUNE, *self.overrides, epochs=self.epochs)
+
+    def run(self, out: Path) -> Path:
+        """Train, or take the model of an earlier call; returns the last checkpoint."""
+        return nequip_host.nequip_train(
+            out, "case", nequip_host.FINETUNE, *self.overrides, epochs=self.epochs, threads=1,
+            quiet=True, product="last.ckpt",
+        )  # fmt: skip

@@ -1,0 +1,162 @@
+"""Tables and figures of the published results: into the README, and into ``figures``.
+
+    export PYTHONPATH=recipes/quickstart
+    python recipes/benchmark/report.py
+
+Reads ``published/*.csv``, which ``run.py SET --csv`` wrote. A cell is the mean over the seeds of
+the force error of unseen structures (meV/Å), with the standard deviation.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from benchmark_cases import HERE
+from matplotlib.axes import Axes
+from tables import markdown_table, with_table
+
+PUBLISHED = HERE / "published"
+FIGURES = HERE / "figures"
+README = HERE / "README.md"
+# the column that a set varies beside the learning rate, and the label of its axis
+ACROSS = {
+    "lr": "learning rate",
+    "structures": "structures with an energy",
+    "steps": "steps",
+}
+FOUNDATION = "foundation"
+PLAIN = "plain"
+SETTINGS = ["data", "method", "structures", "lr", "steps"]
+
+
+def averaged(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over the seeds, a row for each setting."""
+    measured = ["energy_rmse", "force_rmse", "slope", "seconds"]
+    grouped = rows.groupby(SETTINGS, sort=False)[measured]
+    mean, spread = grouped.mean(), grouped.std().add_suffix("_std")
+    return mean.join(spread).join(grouped.size().rename("seeds")).reset_index()
+
+
+def at_best_rate(means: pd.DataFrame) -> pd.DataFrame:
+    """Of each setting but the learning rate, the row of lowest force error."""
+    others = [name for name in SETTINGS if name != "lr"]
+    best = means.groupby(others, sort=False)["force_rmse"].idxmin()
+    return means.loc[best].reset_index(drop=True)
+
+
+def cell(row: pd.Series) -> str:
+    """Mean and spread of the force error."""
+    spread = "" if pd.isna(row["force_rmse_std"]) else f" ± {row['force_rmse_std']:.0f}"
+    return f"{row['force_rmse']:.0f}{spread}"
+
+
+def table(rows: pd.DataFrame, across: str) -> str:
+    """A line for each data and method, a column for each value of ``across``.
+
+    The last column is the ratio to the plain run, each at its own best.
+    """
+    start = rows[rows["method"] == FOUNDATION].set_index("data")["force_rmse"]
+    means = averaged(rows[rows["method"] != FOUNDATION])
+    if across != "lr":
+        means = at_best_rate(means)
+    values = sorted(means[across].unique(), reverse=across == "lr")
+    lines = []
+    for data, of_data in means.groupby("data", sort=False):
+        lines.append([str(data), "foundation model", *[""] * len(values), f"{start[data]:.0f}", ""])
+        best_plain = of_data[of_data["method"] == PLAIN]["force_rmse"].min()
+        for method, own in of_data.groupby("method", sort=False):
+            cells = {row[across]: cell(row) for _, row in own.iterrows()}
+            best = own.loc[own["force_rmse"].idxmin()]
+            lines.append(
+                [
+                    str(data),
+                    str(method),
+                    *(cells.get(value, "") for value in values),
+                    f"**{cell(best)}**",
+                    f"{best['force_rmse'] / best_plain:.2f}",
+                ]
+            )
+    header = [f"{ACROSS[across]} {value:g}" for value in values]
+    return markdown_table(["data", "method", *header, "best", "best / plain's best"], lines)
+
+
+def best_table(rows: pd.DataFrame) -> str:
+    """All errors of each method at its own best learning rate."""
+    lines = [
+        [
+            row["data"], row["method"], f"{row['lr']:g}", f"{row['energy_rmse']:.1f}", cell(row),
+            f"{row['slope']:.3f}", f"{row['seconds']:.0f}", f"{row['seeds']}",
+        ]
+        for _, row in at_best_rate(averaged(rows[rows["method"] != FOUNDATION])).iterrows()
+    ]  # fmt: skip
+    header = ["data", "method", "best lr", "energy, meV/atom", "forces, meV/Å", "force slope",
+              "seconds", "seeds"]  # fmt: skip
+    return markdown_table(header, lines)
+
+
+def draw(rows: pd.DataFrame, across: str, path: Path, *, at_best: bool, value: str) -> None:
+    """``value`` against ``across``, a panel for each data, a line for each method."""
+    means = averaged(rows[rows["method"] != FOUNDATION])
+    if at_best:
+        means = at_best_rate(means)
+    names = list(dict.fromkeys(means["data"]))
+    figure, axes = plt.subplots(1, len(names), figsize=(1.5 + 4.0 * len(names), 3.8), squeeze=False)
+    for axis, data in zip(axes[0], names, strict=True):
+        start = rows[(rows["method"] == FOUNDATION) & (rows["data"] == data)][value]
+        panel(axis, means[means["data"] == data], across, value)
+        axis.axhline(float(start.iloc[0]), color="0.5", linestyle=":", label="foundation model")
+        axis.set_title(data)
+        axis.set_xlabel({"seconds": "seconds of training", **ACROSS}[across])
+    axes[0][0].set_ylabel({"force_rmse": "force RMSE, meV/Å", "slope": "force slope"}[value])
+    axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.tight_layout()
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=130, bbox_inches="tight")
+    plt.close(figure)
+
+
+def panel(axis: Axes, means: pd.DataFrame, across: str, value: str) -> None:
+    for method, own in means.groupby("method", sort=False):
+        line = own.sort_values(across)
+        axis.errorbar(
+            line[across], line[value], yerr=line[f"{value}_std"], marker="o", markersize=4,
+            capsize=2, label=str(method),
+        )  # fmt: skip
+    axis.set_xscale("log")
+    if value == "force_rmse":
+        axis.set_yscale("log")
+    else:
+        axis.axhline(1.0, color="0.8", zorder=0)
+
+
+def report(path: Path, readme: str) -> str:
+    """Draw the figures of one table of results; returns the README with its tables."""
+    rows = pd.read_csv(path)
+    trained = rows[rows["method"] != FOUNDATION]
+    across = next((name for name in ("steps", "structures") if trained[name].nunique() > 1), "lr")
+    name = path.stem
+    draw(rows, across, FIGURES / f"{name}.png", at_best=across != "lr", value="force_rmse")
+    draw(rows, across, FIGURES / f"{name}_slope.png", at_best=across != "lr", value="slope")
+    if across == "steps":
+        draw(rows, "seconds", FIGURES / f"{name}_seconds.png", at_best=True, value="force_rmse")
+    packages = [column for column in rows.columns if column in ("mace-weak", "mace-torch", "torch")]
+    versions = ", ".join(f"{package} {rows[package].iloc[0]}" for package in packages)
+    for kind, text in {"force errors": table(rows, across), "best": best_table(rows)}.items():
+        readme = with_table(readme, f"{name} {kind}", f"{text}\n\n{versions}.")
+    return readme
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.parse_args()
+    readme = README.read_text()
+    for path in sorted(PUBLISHED.glob("*.csv")):
+        readme = report(path, readme)
+    README.write_text(readme)
+
+
+if __name__ == "__main__":
+    main()
