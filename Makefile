@@ -13,8 +13,8 @@ NEQUIP := $(VENV)-nequip/bin
 PYTEST = -m pytest -n $(WORKERS) --dist=worksteal -m "$(MARKED)"
 
 .PHONY: environment-mace environment-nequip quickstart quickstart-nequip sweep sweep-nequip \
-	test test-mace test-nequip lint readme benchmark-small benchmark-cost benchmark-activation \
-	clean
+	test test-mace test-nequip lint readme benchmark benchmark-small benchmark-report \
+	benchmark-cost benchmark-activation clean
 
 # environment $(1) with the extras $(2); torch first, so that the hosts find it
 define install
@@ -69,6 +69,15 @@ readme: environment-mace environment-nequip
 # at most 15 minutes on two cores
 benchmark-small: environment-mace
 	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/run.py small
+
+# a set of cases.yaml; its table is published, and its rows there are taken as they are
+SET ?= learning_rates
+benchmark: environment-mace
+	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/run.py $(SET) --keep \
+		--csv recipes/benchmark/published/$(SET).csv
+
+benchmark-report: environment-mace
+	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/report.py
 
 benchmark-cost: environment-mace
 	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/step_cost.py

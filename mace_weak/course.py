@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from mace_weak.displacements import drawn
 from mace_weak.losses import loss_terms
 from mace_weak.options import WeakOptions
-from mace_weak.schedules import schedule_factor
+from mace_weak.schedules import REFERENCE_LEARNING_RATE, schedule_factor
 
 
 @dataclass
@@ -41,8 +43,11 @@ class Course:
         """What the randomness of a step depends on, beside the structure."""
         return self.seed, epoch if self.resample else 0
 
-    def weights(self, epoch: int, step: int) -> dict[str, float]:
-        """Weights in ``step`` of ``epoch``, relative to the energy term; zeros are left out."""
+    def weights(self, epoch: int, step: int, learning_rate: float) -> dict[str, float]:
+        """Weights in ``step`` of ``epoch``, relative to the energy term; zeros are left out.
+
+        A line search has no learning rate: there it counts as the reference.
+        """
         if self.resample and (epoch * self.steps_per_epoch + step) % self.options.every:
             return {}
         factor = schedule_factor(
@@ -50,12 +55,23 @@ class Course:
             epoch=epoch + (step / self.steps_per_epoch if self.resample else 0.0),
             start_epoch=self.options.start_epoch,
             max_num_epochs=self.max_num_epochs,
+            learning_rate=learning_rate if self.resample else REFERENCE_LEARNING_RATE,
         )
         return {
             term: factor * weight
             for term, weight in self.base_weights.items()
             if factor * weight > 0
         }
+
+    def described(self, learning_rate: float) -> str:
+        """What the terms do from their first epoch on, for a log."""
+        options = self.options
+        weights = self.weights(options.start_epoch, 0, learning_rate)
+        listed = ", ".join(f"{term} {weight:g}" for term, weight in weights.items()) or "none"
+        return (
+            f"{self.name}, weights relative to the energy term: {listed} at the start (schedule "
+            f"{options.schedule}), displacement {options.displacement:g} Å"
+        )
 
     def rows(self, structures: Sequence[int], epoch: int) -> list[int]:
         """Rows, among the ``structures`` of a batch, of those that take the weak terms."""
@@ -65,3 +81,8 @@ class Course:
             if self.eligible[structure]
             and drawn(structure, fraction=self.options.fraction, seeds=self.seeds(epoch))
         ]
+
+
+def learning_rate_of(optimizer: torch.optim.Optimizer) -> float:
+    """The highest of the learning rates of an optimizer's groups; others are factors of it."""
+    return max(float(group["lr"]) for group in optimizer.param_groups)

@@ -13,7 +13,7 @@ from typing import Any
 from mace_weak.displacements import DIRECTIONS, GAUSSIAN
 from mace_weak.errors import WeakLossError
 from mace_weak.losses import SPATIAL, TAYLOR, loss_terms
-from mace_weak.schedules import SCHEDULES
+from mace_weak.schedules import LEARNING_RATE, REFERENCE_LEARNING_RATE, SCHEDULES
 
 AUTO = "auto"
 NONE = "none"
@@ -153,9 +153,13 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         name="schedule",
         parse=str,
-        default="cosine",
-        choices=tuple(SCHEDULES),
-        meaning="course of the weak weight over the run; linear and cosine fall to zero",
+        default=LEARNING_RATE,
+        choices=SCHEDULES,
+        meaning=(
+            "course of the weak weight over the run: in proportion to the optimizer's learning "
+            f"rate, as given at {REFERENCE_LEARNING_RATE:g}; constant; or falling to zero "
+            "(linear, cosine)"
+        ),
     ),
     Option(
         name="start_epoch",

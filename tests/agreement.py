@@ -18,6 +18,7 @@ from mace_weak.options import WeakOptions
 from mace_weak.residuals import weak_residuals
 
 WEIGHT = 7.0
+LEARNING_RATE = 0.004
 SETTINGS = {"weak_taylor_weight": WEIGHT, "weak_spatial_weight": 3.0, "weak_displacement": 0.04}
 ENERGY = pairwise(morse)
 
@@ -67,5 +68,5 @@ def expected_ratios(frames: list[Atoms]) -> dict[str, float]:
     error = ((potential.rest().energy - labels) / sizes).square().mean()
     return {
         term: (weight * (residuals[term] / sizes).square().mean() / error).item()
-        for term, weight in run.weights(epoch, 0).items()
+        for term, weight in run.weights(epoch, 0, LEARNING_RATE).items()
     }

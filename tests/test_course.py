@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mace_weak.course import Course
+from mace_weak.course import Course, learning_rate_of
 from mace_weak.errors import NonFiniteWeakLossError
 from mace_weak.options import ANCHORED_WEIGHTS, PLAIN_WEIGHTS, WeakOptions
+from mace_weak.schedules import REFERENCE_LEARNING_RATE, SCHEDULES
 from mace_weak.step import require_finite
+
+RATE = 0.004
 
 
 def course_of(name: str = "weak_taylor", *, epochs: float = 4, anchored: bool = False, **options):
@@ -30,27 +33,55 @@ def test_the_default_weights_depend_on_the_anchor(anchored, table):
 
 def test_the_schedule_falls_within_the_epochs():
     course = course_of(taylor_weight=8, schedule="linear")
-    weights = [course.weights(epoch, step) for epoch in range(4) for step in range(2)]
+    weights = [course.weights(epoch, step, RATE) for epoch in range(4) for step in range(2)]
     assert [weight["taylor"] for weight in weights] == [8, 7, 6, 5, 4, 3, 2, 1]
-    assert course.weights(4, 0) == {}
+    assert course.weights(4, 0, RATE) == {}
 
 
 def test_the_schedule_spans_less_than_an_epoch():
     course = course_of(epochs=0.5, taylor_weight=8, schedule="linear")
-    assert course.weights(0, 0) == {"taylor": 8}
-    assert course.weights(0, 1) == {}
+    assert course.weights(0, 0, RATE) == {"taylor": 8}
+    assert course.weights(0, 1, RATE) == {}
+
+
+def test_the_weight_follows_the_learning_rate():
+    """Whatever the length of the run: a restart, Stage Two or a plateau need nothing else."""
+    course = course_of(taylor_weight=8, start_epoch=1)
+    assert course.weights(0, 1, REFERENCE_LEARNING_RATE) == {}
+    assert course.weights(1, 0, REFERENCE_LEARNING_RATE) == {"taylor": 8}
+    assert course.weights(1, 1, REFERENCE_LEARNING_RATE / 4) == {"taylor": 2}
+    assert course.weights(9, 0, 0.0) == {}
+
+
+def test_a_log_tells_the_weights_that_count():
+    """At a tenth of the reference learning rate, a tenth of what was given."""
+    course = course_of(taylor_weight=8, start_epoch=1)
+    assert "taylor 0.8 at the start (schedule learning_rate)" in course.described(0.001)
+    assert "none at the start" in course_of(taylor_weight=0).described(0.001)
+
+
+def test_the_learning_rate_of_an_optimizer_is_that_of_its_fastest_group():
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.0, 3e-3)]
+    optimizer = torch.optim.Adam(groups)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
+    assert learning_rate_of(optimizer) == pytest.approx(3e-3)
+    optimizer.step()
+    scheduler.step()
+    assert learning_rate_of(optimizer) == pytest.approx(1.5e-3)
 
 
 def test_the_terms_come_every_third_step():
     course = course_of(every=3, schedule="constant")
     steps = [(epoch, step) for epoch in range(3) for step in range(2)]
-    assert [bool(course.weights(*step)) for step in steps] == [True, False, False] * 2
+    assert [bool(course.weights(*step, RATE)) for step in steps] == [True, False, False] * 2
 
 
-def test_a_line_search_sees_one_objective():
-    course = course_of(schedule="linear", every=1)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_line_search_sees_one_objective(schedule):
+    course = course_of(schedule=schedule, every=1)
     course.resample = False
-    assert course.weights(1, 0) == course.weights(1, 1)
+    assert course.weights(1, 0, RATE) == course.weights(1, 1, RATE)
+    assert course.weights(1, 0, 0.1) == course.weights(1, 0, 1.0)
     assert course.seeds(0) == course.seeds(3)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mace_weak.penalties import absolute, huber, squared
-from mace_weak.schedules import SCHEDULES, schedule_factor
+from mace_weak.schedules import LEARNING_RATE, REFERENCE_LEARNING_RATE, SPANNING, schedule_factor
 
 
 def test_penalties():
@@ -24,7 +24,9 @@ def test_penalties():
 )
 def test_schedules_run_from_the_start_epoch_to_the_end(schedule, halfway, end):
     def factor(epoch: float) -> float:
-        return schedule_factor(schedule, epoch=epoch, start_epoch=10, max_num_epochs=20)
+        return schedule_factor(
+            schedule, epoch=epoch, start_epoch=10, max_num_epochs=20, learning_rate=0.3
+        )
 
     assert factor(9.9) == 0.0
     assert factor(10) == 1.0
@@ -32,10 +34,23 @@ def test_schedules_run_from_the_start_epoch_to_the_end(schedule, halfway, end):
     assert factor(20) == pytest.approx(end)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", SPANNING)
 def test_schedules_never_rise(schedule):
     factors = [
-        schedule_factor(schedule, epoch=epoch / 10, start_epoch=0, max_num_epochs=10)
+        schedule_factor(
+            schedule, epoch=epoch / 10, start_epoch=0, max_num_epochs=10, learning_rate=0.3
+        )
         for epoch in range(101)
     ]
     assert all(later <= earlier for earlier, later in pairwise(factors))
+
+
+def test_a_schedule_in_proportion_to_the_learning_rate():
+    def factor(learning_rate: float, epoch: float = 5) -> float:
+        return schedule_factor(
+            LEARNING_RATE, epoch=epoch, start_epoch=5, max_num_epochs=6, learning_rate=learning_rate
+        )
+
+    assert factor(REFERENCE_LEARNING_RATE) == 1.0
+    assert factor(REFERENCE_LEARNING_RATE / 10) == pytest.approx(0.1)
+    assert factor(REFERENCE_LEARNING_RATE, epoch=4) == 0.0

@@ -6,6 +6,7 @@ the step. They live here, visibly, and nowhere else; ``WeakSession`` fills them 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +14,7 @@ import torch
 from mace_weak.course import Course
 from mace_weak.mace.anchor import Anchor
 from mace_weak.mace.ledger import Ledger
+from mace_weak.schedules import REFERENCE_LEARNING_RATE
 from mace_weak.timing import Stopwatch
 
 
@@ -23,6 +25,7 @@ class Bridge:
     course: Course
     model: torch.nn.Module | None = None
     anchor: Anchor | None = None
+    learning_rate: Callable[[], float] = lambda: REFERENCE_LEARNING_RATE
     epoch: int = 0
     step: int = 0
     ledger: Ledger = field(default_factory=lambda: Ledger(Stopwatch(torch.device("cpu"))))

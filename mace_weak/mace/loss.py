@@ -46,7 +46,7 @@ class WeakLoss(torch.nn.Module):
         bridge.ledger.settle()
         supervised = self.validation_loss(ref, pred, ddp)
         step = bridge.next_step()
-        weights = course.weights(bridge.epoch, step)
+        weights = course.weights(bridge.epoch, step, bridge.learning_rate())
         if not weights:
             bridge.ledger.add(Entry(bridge.epoch, step, supervised.detach(), {}, {}, ()))
             return supervised

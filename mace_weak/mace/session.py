@@ -6,11 +6,12 @@ import argparse
 import inspect
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
-from mace_weak.course import Course
+from mace_weak.course import Course, learning_rate_of
 from mace_weak.errors import WeakLossError, one_line_errors
 from mace_weak.mace.accelerated import check_accelerated
 from mace_weak.mace.anchor import Anchor, load_anchor_model, make_anchor
@@ -112,6 +113,7 @@ class WeakSession:
         device = torch.device(given["device"])
         check_accelerated(self.args, given["model"], loader.dataset, device)
         bridge.model = given["model"]
+        bridge.learning_rate = partial(learning_rate_of, given["optimizer"])
         course.anchored = bridge.anchor is not None
         course.steps_per_epoch = len(loader)
         bridge.ledger = Ledger(Stopwatch(device))
@@ -124,11 +126,8 @@ class WeakSession:
             device=device,
         )
         logging.info(
-            "Weak losses: %s, weights %s relative to the energy term, displacement %g Å, anchor "
-            "%s, heads %s",
-            course.name,
-            course.base_weights,
-            self.options.displacement,
+            "Weak losses: %s, anchor %s, heads %s",
+            course.described(bridge.learning_rate()),
             "none" if bridge.anchor is None else type(bridge.anchor.model).__name__,
             ", ".join(self.weak_heads),
         )

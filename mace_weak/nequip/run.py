@@ -12,7 +12,7 @@ from nequip.data import AtomicDataDict
 from nequip.utils import RankedLogger
 from torch import Tensor
 
-from mace_weak.course import Course
+from mace_weak.course import Course, learning_rate_of
 from mace_weak.displacements import ADVERSARIAL
 from mace_weak.errors import WeakLossError
 from mace_weak.nequip.anchor import Anchor, foundation_model, load_anchor_model, make_anchor
@@ -120,14 +120,14 @@ def begin_run(run: WeakRun, trainer: Any) -> None:
             f"weak_start_epoch: {options.start_epoch} is not before the end of training "
             f"({course.max_num_epochs:g} epochs)"
         )
-    if math.isinf(course.max_num_epochs) and options.schedule != "constant":
+    if math.isinf(course.max_num_epochs) and options.schedule in ("linear", "cosine"):
         raise WeakLossError(
             f"weak_schedule: {options.schedule} needs an end: set the trainer's max_epochs or "
-            "max_steps, or weak_schedule: constant"
+            "max_steps, or choose weak_schedule: constant or learning_rate"
         )
     logger.info(
-        f"mace-weak {installed(DISTRIBUTION)}: {course.name}, weights {course.base_weights} "
-        f"relative to the energy term, displacement {options.displacement:g} Å, "
+        f"mace-weak {installed(DISTRIBUTION)}: "
+        f"{course.described(learning_rate_of(trainer.optimizers[0]))}, "
         f"{'no anchor' if run.anchor is None else 'anchored'}"
     )
 

@@ -111,7 +111,7 @@ class Plan:
         return replace(self, data={"own": own}, sets=sets)
 
     def cases(self, name: str) -> Iterator[Case]:
-        """All combinations of the lists of a set.
+        """All combinations of the lists of a set, those of the first seed first.
 
         Raises:
             SystemExit: if there is no such set.
@@ -119,6 +119,6 @@ class Plan:
         if name not in self.sets:
             raise SystemExit(f"there is no set '{name}': the sets are {', '.join(self.sets)}")
         lists = self.sets[name]
-        names = [field.name for field in fields(Case)]
+        names = ["seed", *(field.name for field in fields(Case) if field.name != "seed")]
         for values in itertools.product(*(lists[key] for key in names)):
             yield Case(**dict(zip(names, values, strict=True)))

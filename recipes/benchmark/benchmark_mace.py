@@ -64,9 +64,6 @@ class Training:
             "lr": case.lr,
             # the learning rate falls alike, however many epochs the steps are
             "lr_scheduler_gamma": f"{0.96 ** (100 / self.epochs):.6f}",
-            # the last model, not that of lowest error on the few energies for validation, which
-            # is chance: evaluated and saved at the start and at the end
-            "eval_interval": max(1, self.epochs - 1),
             "seed": case.seed,
             "device": device,
         }
@@ -80,7 +77,7 @@ class Training:
         flags |= method.flags
         self.flags = [
             *(f"--{name}={value}" for name, value in flags.items()),
-            "--save_all_checkpoints",
+            *mace_host.last_model(self.epochs),
         ]
 
     def command(self) -> list[str]:

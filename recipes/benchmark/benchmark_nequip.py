@@ -85,5 +85,5 @@ class Training:
         """Train, or take the model of an earlier call; returns the last checkpoint."""
         return nequip_host.nequip_train(
             out, "case", nequip_host.FINETUNE, *self.overrides, epochs=self.epochs, threads=1,
-            quiet=True, product="last.ckpt",
+            quiet=True, product=nequip_host.LAST,
         )  # fmt: skip

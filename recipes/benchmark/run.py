@@ -222,6 +222,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stress-key", default="REF_stress", help="in --data and --test")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder to write to")
     parser.add_argument("--csv", type=Path, help="table to write; default: OUT/SET.csv")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these of the set")
     parser.add_argument(
         "--keep", action="store_true",
         help="take the rows of --csv of the same command, test file and versions as they are",
@@ -239,7 +240,11 @@ def main() -> None:
     options.csv = options.csv or options.out / f"{options.set}.csv"
     options.csv.parent.mkdir(parents=True, exist_ok=True)
     benchmark = Benchmark(plan, options)
-    cases = list(plan.cases(options.set))
+    cases = [
+        case
+        for case in plan.cases(options.set)
+        if options.seeds is None or case.seed in options.seeds
+    ]
     left_out = {case: why for case in cases if (why := benchmark.refused(case))}
     for reason in sorted({f"{case.data}, {case.method}: {why}" for case, why in left_out.items()}):
         print(f"Left out: {reason}")

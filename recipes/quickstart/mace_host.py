@@ -52,9 +52,19 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
         f"--lr={options.lr}",
         f"--loss={case.loss or 'weighted'}",
         *(f"--{key}={value}" for key, value in case.options.items()),
+        *last_model(options.epochs),
         epochs=options.epochs,
         threads=1,
     )
+
+
+def last_model(epochs: int) -> list[str]:
+    """Flags that evaluate and save at the start and at the end only: the last model is the result.
+
+    By default MACE takes the model of lowest error in validation, which with a handful of energies
+    is chance.
+    """
+    return [f"--eval_interval={max(1, epochs - 1)}", "--save_all_checkpoints"]
 
 
 def mace_run_train(

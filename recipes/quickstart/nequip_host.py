@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 EPOCH = re.compile(r"Epoch (\d+):")
 FOUNDATION = HERE / "nequip_foundation.yaml"
 FINETUNE = HERE / "nequip_finetune.yaml"
+LAST = "last.ckpt"  # with a handful of energies for validation, the best one is chance
 TYPES = ("H", "C", "N", "O")
 PLAIN = (
     "training_module._target_=nequip.train.EMALightningModule",
@@ -73,6 +74,7 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
         *loss_overrides(case.loss, case.options),
         epochs=options.epochs,
         threads=1,
+        product=LAST,
     )
 
 

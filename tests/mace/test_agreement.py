@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from agreement import ENERGY, course, expected_ratios, labelled_frames
+from agreement import ENERGY, LEARNING_RATE, course, expected_ratios, labelled_frames
 from batches import batch_of
 from mace import modules
 
@@ -35,7 +35,7 @@ def test_the_ratio_of_weak_to_supervised_is_that_of_the_core(energy_weight):
     model, frames = MorseModel(), labelled_frames()
     batch = batch_of(frames, model)
     supervised = modules.WeightedEnergyForcesLoss(energy_weight=energy_weight, forces_weight=0.0)
-    bridge = Bridge(course(), model=model)
+    bridge = Bridge(course(), model=model, learning_rate=lambda: LEARNING_RATE)
     bridge.set_epoch(2)
     loss = WeakLoss(supervised, bridge)
     loss(ref=batch, pred=model(batch, training=True))

@@ -25,7 +25,11 @@ CASES = {
     "far displacement": (TUNE, ["--weak_displacement=2"], "above 0 and up to 0.5, not '2'"),
     "fraction of zero": (TUNE, ["--weak_fraction=0"], "weak_fraction must be"),
     "every half step": (TUNE, ["--weak_every=0.5"], "weak_every must be a whole number"),
-    "unknown schedule": (TUNE, ["--weak_schedule=exp"], "one of constant, linear, cosine"),
+    "unknown schedule": (
+        TUNE,
+        ["--weak_schedule=exp"],
+        "constant, linear, cosine, learning_rate",
+    ),
     "unknown direction": (TUNE, ["--weak_direction=x"], "gaussian, uniform, adversarial"),
     "unknown base loss": (TUNE, ["--weak_base_loss=dipole"], "one of weighted, huber"),
     "starts after the end": (TUNE, ["--weak_start_epoch=2"], "not before the end of training"),

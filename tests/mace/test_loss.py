@@ -74,7 +74,10 @@ def test_the_anchor_labels_each_structure_once(finetune, monkeypatch):
 
 def test_validation_is_supervised(finetune):
     """With a weight that would dwarf it, the validation loss is still the energy's."""
-    heavy = ("--loss=weak_taylor", "--weak_anchor=none", "--weak_taylor_weight=1e9")
+    heavy = (
+        "--loss=weak_taylor", "--weak_anchor=none", "--weak_taylor_weight=1e9",
+        "--weak_schedule=constant",
+    )  # fmt: skip
     run = finetune("run", *heavy, "--lr=1e-9")
     base = finetune("base", "--loss=weighted", "--lr=1e-9")
     validation = [
@@ -82,6 +85,20 @@ def test_validation_is_supervised(finetune):
     ]
     assert validation[0] == pytest.approx(validation[1], rel=1e-4)
     assert max(run.column("loss_taylor")) > 10 * max(run.column("loss_supervised"))
+
+
+def test_the_weight_follows_the_learning_rate(finetune):
+    """By default, in proportion; 1 at 0.01. The model hardly moves."""
+    flags = (
+        "--loss=weak_taylor", "--weak_anchor=none", "--lr=1e-9", "--scheduler=ExponentialLR",
+        "--lr_scheduler_gamma=0.5",
+    )  # fmt: skip
+    following = finetune("following", *flags, "--weak_taylor_weight=1e7")
+    constant = finetune("constant", *flags, "--weak_taylor_weight=1", "--weak_schedule=constant")
+    assert len({row["epoch"] for row in constant.steps}) > 1
+    for one, other in zip(following.steps, constant.steps, strict=True):
+        factor = 0.5 ** one["epoch"]
+        assert one["loss_taylor"] == pytest.approx(factor * other["loss_taylor"], rel=1e-3)
 
 
 def test_stage_two_weighs_by_its_energy_weight(finetune):

@@ -32,7 +32,10 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "negative weight": ({"weak_taylor_weight": -1}, "weak_taylor_weight must be a number of at"),
     "far displacement": ({"weak_displacement": 2}, "above 0 and up to 0.5, not '2'"),
     "every half step": ({"weak_every": 0.5}, "weak_every must be a whole number"),
-    "unknown schedule": ({"weak_schedule": "exp"}, "one of constant, linear, cosine"),
+    "unknown schedule": (
+        {"weak_schedule": "exp"},
+        "constant, linear, cosine, learning_rate",
+    ),
     "weight of an absent term": ({"weak_spatial_weight": 1}, "choose weak_spatial or weak_piwsl"),
     "no coefficients": ({"coeffs": None}, "coeffs: {total_energy: 1.0} trains on energies alone"),
     "no energy": ({"coeffs": {"forces": 1.0}}, "must have a positive total_energy"),
@@ -167,7 +170,7 @@ CASES: dict[str, tuple[Callable[[Start], Config], str]] = {
         "weak_start_epoch: 2 is not before the end of training (2 epochs)",
     ),
     "a schedule without end": (
-        lambda start: changed(weak(start.tuned()), trainer__max_epochs=-1),
+        lambda start: changed(weak(start.tuned(), weak_schedule="cosine"), trainer__max_epochs=-1),
         "weak_schedule: cosine needs an end",
     ),
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from agreement import ENERGY, SETTINGS, course, expected_ratios, labelled_frames
+from agreement import ENERGY, LEARNING_RATE, SETTINGS, course, expected_ratios, labelled_frames
 from batches import batch_of
 from e3nn.o3 import Irreps
 from nequip.data import AtomicDataDict
@@ -52,7 +52,7 @@ def batch(nequip_dtype) -> AtomicDataDict.Type:
 
 def attached(loss: Any, model: GraphModel) -> Any:
     loss.attach(WeakRun(replace(course(), name=loss.name), Models.of(model), None))
-    loss.at(2, 0)
+    loss.at(2, 0, LEARNING_RATE)
     return loss
 
 
@@ -141,6 +141,28 @@ def test_zero_weight_is_nequips_loss_to_the_bit(tmp_path, finetune):
     alone = train(tmp_path / "alone", finetune)
     assert weak.column("weighted_sum") == alone.column("weighted_sum")
     torch.testing.assert_close(weak.parameters, alone.parameters, rtol=0, atol=0)
+
+
+def test_the_weight_follows_the_learning_rate(tmp_path, finetune):
+    """By default, in proportion; 1 at 0.01. The model hardly moves."""
+    slow = changed(
+        finetune,
+        training_module__optimizer__lr=1e-9,
+        training_module__lr_scheduler={
+            "scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.5},
+            "interval": "epoch",
+        },
+    )
+    following = train(tmp_path / "following", weak_config(slow, weak_taylor_weight=1e7))
+    constant = train(
+        tmp_path / "constant",
+        weak_config(slow, weak_taylor_weight=1, weak_schedule="constant"),
+    )
+    epochs = [row["epoch"] for row in constant.rows if "train_loss_step/weak_taylor" in row]
+    assert len(set(epochs)) > 1
+    for epoch, one, other in zip(epochs, following.steps, constant.steps, strict=True):
+        expected = 0.5**epoch * other["weak_taylor"]
+        assert one["weak_taylor"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_accumulated_batches_equal_one_batch(tmp_path, finetune):

@@ -20,6 +20,7 @@ from mace_weak.nequip.run import WeakRun
 from mace_weak.nequip.supervised import ENERGY_METRIC, chosen_coeffs, supervised_metrics
 from mace_weak.options import OPTIONS, PREFIX, WeakOptions, refuse_idle_weights
 from mace_weak.penalties import squared
+from mace_weak.schedules import REFERENCE_LEARNING_RATE
 from mace_weak.step import require_finite
 
 
@@ -77,13 +78,15 @@ class WeakLoss(MetricsManager):
         self.update({name: Mean() for name in self.parts.values()})
         self.run: WeakRun | None = None
         self.place = (0, 0)
+        self.learning_rate = REFERENCE_LEARNING_RATE
 
     def attach(self, run: WeakRun) -> None:
         self.run = run
 
-    def at(self, epoch: int, step: int) -> None:
-        """Say which step of which epoch comes next."""
+    def at(self, epoch: int, step: int, learning_rate: float) -> None:
+        """Say which step of which epoch comes next, and the optimizer's learning rate in it."""
         self.place = (epoch, step)
+        self.learning_rate = learning_rate
 
     def forward(
         self, preds: Graph, target: Graph, prefix: str = "", suffix: str = ""
@@ -146,7 +149,7 @@ class WeakLoss(MetricsManager):
         course, (epoch, step) = run.course, self.place
         n_atoms = target[AtomicDataDict.NUM_NODES_KEY]
         nothing = torch.zeros(n_atoms.shape, device=n_atoms.device)
-        weights = course.weights(epoch, step)
+        weights = course.weights(epoch, step, self.learning_rate)
         numbers = target[STRUCTURE].view(-1).tolist()
         rows = course.rows(numbers, epoch) if weights else []
         if not rows:

@@ -17,6 +17,7 @@ from nequip.train import (
 )
 from nequip.train.lightning import _SOLE_MODEL_KEY
 
+from mace_weak.course import learning_rate_of
 from mace_weak.errors import WeakLossError
 from mace_weak.nequip.checkpoints import continue_shuffling, make_portable
 from mace_weak.nequip.potential import force_output
@@ -59,7 +60,7 @@ class WeakLightningModule(NequIPLightningModule):
 
     def training_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> torch.Tensor:
         """nequip's training step, with the weak loss told where in the run it is."""
-        self.loss.at(self.current_epoch, batch_idx)
+        self.loss.at(self.current_epoch, batch_idx, learning_rate_of(self.optimizers()))
         return super().training_step(batch, batch_idx, dataloader_idx)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,0 +1,68 @@
+"""The tables of the benchmark say what its rows say."""
+
+from __future__ import annotations
+
+import pytest
+from datafiles import HOSTS
+
+if HOSTS["mace"] is None:
+    pytest.skip("the report is written in MACE's environment", allow_module_level=True)
+
+import pandas as pd
+import report
+
+ERRORS = {  # of two seeds, at two learning rates
+    ("plain", 0.01): (400.0, 420.0),
+    ("plain", 0.001): (200.0, 220.0),
+    ("weak_taylor", 0.01): (100.0, 110.0),
+    ("weak_taylor", 0.001): (180.0, 180.0),
+}
+
+
+def rows(**settings: object) -> pd.DataFrame:
+    start = {"data": "ethanol", "method": "foundation", "structures": 0, "force_rmse": 500.0,
+             "energy_rmse": 9.0, "slope": 0.9, "torch": "2.13.0"}  # fmt: skip
+    trained = [
+        {"data": "ethanol", "method": method, "structures": 50, "lr": lr, "steps": 800,
+         "seed": seed, "force_rmse": error, "energy_rmse": error / 50, "slope": 1 - error / 1000,
+         "seconds": 60.0, "torch": "2.13.0", **settings}
+        for (method, lr), errors in ERRORS.items()
+        for seed, error in enumerate(errors)
+    ]  # fmt: skip
+    return pd.DataFrame([start, *trained])
+
+
+def cells(table: str) -> list[list[str]]:
+    return [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+
+
+def test_each_method_is_compared_at_its_own_best():
+    foundation, plain, weak = cells(report.table(rows(), "lr"))
+    assert foundation[:2] == ["ethanol", "foundation model"]
+    assert foundation[-1] == "500"
+    assert plain == ["ethanol", "plain", "410 ± 14", "210 ± 14", "**210 ± 14**", "1.00"]
+    assert weak == ["ethanol", "weak_taylor", "105 ± 7", "180 ± 0", "**105 ± 7**", "0.50"]
+
+
+def test_the_best_learning_rates_are_told():
+    lines = {line[1]: line for line in cells(report.best_table(rows()))}
+    assert lines["plain"][2:5] == ["0.001", "4.2", "210 ± 14"]
+    assert lines["weak_taylor"][2:5] == ["0.01", "2.1", "105 ± 7"]
+
+
+def test_what_a_set_varies_stands_in_the_columns():
+    both = pd.concat([rows(structures=20), rows(structures=50)])
+    table = report.table(both.drop_duplicates(), "structures")
+    assert "| structures with an energy 20 | structures with an energy 50 |" in table
+    assert cells(table)[1][2:4] == ["210 ± 14", "210 ± 14"]
+
+
+def test_tables_and_figures_are_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "FIGURES", tmp_path / "figures")
+    rows().to_csv(tmp_path / "rates.csv", index=False)
+    text = "<!-- rates force errors -->\n<!-- end rates force errors -->\n"
+    text = report.report(tmp_path / "rates.csv", text)
+    assert "| ethanol | weak_taylor | 105 ± 7 |" in text
+    assert "torch 2.13.0." in text
+    for name in ("rates", "rates_slope"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5000
