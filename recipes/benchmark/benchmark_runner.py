@@ -1,0 +1,197 @@
+"""Train and test the cases of a plan, and write their rows."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import shlex
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import processes
+from ase.io import read, write
+from benchmark_cases import HERE, SCRATCH, Case, Plan
+from benchmark_data import LABELS, Files, frames_of, write_files, write_named
+from evaluate import errors_of
+from tqdm import tqdm
+
+ROOT = HERE.parents[1]
+
+
+class Benchmark:
+    """The runs of one plan in one folder."""
+
+    def __init__(self, plan: Plan, options: argparse.Namespace) -> None:
+        self.plan = plan
+        self.host = import_module(f"benchmark_{options.host}")
+        self.options = options
+        self.out: Path = options.out.resolve()
+        self.foundation = cache(self.foundation)  # type: ignore[method-assign]
+        self.test_files: dict[str, Path] = {}
+        self.train_files: dict[Case, Files] = {}
+        self.kept: list[dict[str, str]] = []
+        if options.keep and options.csv.exists():
+            self.kept = list(csv.DictReader(options.csv.read_text().splitlines()))
+
+    def foundation(self, name: str) -> str:
+        """The foundation model of that name: a file, trained if it is not there."""
+        if name == SCRATCH:
+            return SCRATCH
+        if self.options.foundation:
+            return self.options.foundation
+        source = self.plan.foundations[name]
+        return self.host.train_foundation(self.out, name, source, device=self.options.device)
+
+    def foundation_name(self, case: Case) -> str:
+        return self.plan.methods[case.method].foundation or self.plan.data[case.data].foundation
+
+    def refused(self, case: Case) -> str | None:
+        """Why a case is left out; None if it is not."""
+        data = self.plan.data[case.data]
+        absent = [p for p in (data.train, data.test) if not p.path(self.options.shared).exists()]
+        if absent:
+            return f"{absent[0].file} is not there"
+        return self.host.refused(self.plan.methods[case.method], data)
+
+    def prepare(self, cases: list[Case]) -> None:
+        """Write the files of the cases, reading each source once, and train the foundations."""
+        folder, shared = self.out / "data", self.options.shared
+        for name in dict.fromkeys(case.data for case in cases):
+            data = self.plan.data[name]
+            test = frames_of(data.test, shared, forces_needed=True)
+            self.test_files[name] = write_named(folder, f"{name}-test", test)
+            own = [case for case in cases if case.data == name]
+            labels = {case: self.plan.methods[case.method].labels for case in own}
+            needed = any(LABELS[kind].needs_forces for kind in labels.values())
+            pool = frames_of(data.train, shared, forces_needed=needed)
+            for case in own:
+                self.train_files[case] = write_files(folder, pool, case, labels[case])
+        for name in dict.fromkeys(self.foundation_name(case) for case in cases):
+            self.foundation(name)
+
+    def training(self, case: Case) -> Any:
+        data = self.plan.data[case.data]
+        return self.host.Training(
+            case,
+            method=self.plan.methods[case.method],
+            data=data,
+            files=self.train_files[case],
+            source=self.plan.foundations[data.foundation],
+            foundation=self.foundation(self.foundation_name(case)),
+            device=self.options.device,
+        )
+
+    def origin(self, case: Case, training: Any) -> dict[str, str]:
+        """What a row depends on: if it is the same, so is the row."""
+        return {
+            **self.versions(),
+            "test": self.test_files[case.data].name,
+            "command": self.published(shlex.join(training.command())),
+        }
+
+    def kept_row(self, case: Case) -> dict[str, Any] | None:
+        """The row of an earlier call, if it is to be kept and is there."""
+        if not self.kept:
+            return None
+        origin = self.origin(case, self.training(case))
+        for row in self.kept:
+            if all(row[key] == value for key, value in origin.items()):
+                return {**row, **vars(case)}
+        return None
+
+    def row(self, case: Case) -> dict[str, Any]:
+        """Train and test one case."""
+        training = self.training(case)
+        model = training.run(self.out)
+        return {
+            "host": self.options.host,
+            **vars(case),
+            **self.errors(str(model), case.data, head=training.head),
+            **self.dynamics(model, case, head=training.head),
+            "seconds": float(model.with_name("seconds").read_text()),
+            **self.origin(case, training),
+        }
+
+    def foundation_row(self, data: str) -> dict[str, Any]:
+        """The errors of the model that fine-tuning starts from."""
+        model = self.foundation(self.plan.data[data].foundation)
+        settings = {"host": self.options.host, "data": data, "method": "foundation"}
+        return {**settings, "structures": 0, **self.errors(model, data), **self.versions()}
+
+    def versions(self) -> dict[str, str]:
+        return {name: version(name) for name in self.host.PACKAGES}
+
+    def errors(self, model: str, data: str, *, head: str | None = None) -> dict[str, float]:
+        test_file = self.test_files[data]
+        content = Path(model).read_bytes() if Path(model).is_file() else model.encode()
+        digest = hashlib.sha256(content).hexdigest()[:8]
+        predicted = self.out / "predicted" / f"{digest}-{test_file.name}"
+        if not predicted.exists():
+            predicted.parent.mkdir(exist_ok=True)
+            frames = self.host.predict(model, test_file, self.options.device, head=head)
+            write(predicted, frames)
+        errors = errors_of(read(predicted, ":"))
+        return {
+            "energy_rmse": round(errors.energy_rmse, 3),
+            "force_rmse": round(errors.force_rmse, 2),
+            "slope": round(errors.slope, 4),
+        }
+
+    def dynamics(self, model: Path, case: Case, *, head: str | None) -> dict[str, Any]:
+        """How long the model holds at the temperatures of the set, if it has some."""
+        wanted = self.plan.sets[self.options.set].get("dynamics")
+        if not wanted or self.options.host != "mace":
+            return {}
+        measured: dict[str, Any] = {}
+        for temperature in wanted["temperatures"]:
+            path = model.with_name(f"dynamics-{temperature}-{wanted['steps']}.json")
+            if not path.exists():
+                settings = [f"--temperature={temperature}", f"--steps={wanted['steps']}",
+                            f"--seed={case.seed}", f"--device={self.options.device}",
+                            *([f"--head={head}"] if head else [])]  # fmt: skip
+                files = [HERE / "dynamics.py", model, self.test_files[case.data]]
+                path.write_text(processes.output_of(sys.executable, *files, *settings))
+            for name, value in json.loads(path.read_text().splitlines()[-1]).items():
+                measured[f"{name}_{temperature}"] = value
+        return measured
+
+    def published(self, command: str) -> str:
+        """A command line without the folders of this machine."""
+        folders = {self.options.shared: "shared", self.out: "results", ROOT: "."}
+        for folder, name in folders.items():
+            command = command.replace(f"{os.path.abspath(folder)}/", f"{name}/")
+        return command
+
+    def run(self, cases: list[Case], seeds: list[int] | None) -> None:
+        """Write the rows of the foundations and the cases, ``--processes`` trainings at a time.
+
+        Of the cases only those with ``seeds`` are trained; others keep their rows.
+        """
+        self.prepare(cases)
+        start = [self.foundation_row(name) for name in self.test_files]
+        rows = {case: row for case in cases if (row := self.kept_row(case))}
+        wanted = [case for case in cases if seeds is None or case.seed in seeds]
+        with ThreadPoolExecutor(self.options.processes) as pool:
+            futures = {pool.submit(self.row, case): case for case in wanted if case not in rows}
+            bar = tqdm(as_completed(futures), total=len(futures), unit="case")
+            for future in bar:
+                case = futures[future]
+                rows[case] = future.result()
+                bar.set_postfix_str(f"{case.title}: {rows[case]['force_rmse']:.0f} meV/Å")
+                done = [rows[case] for case in cases if case in rows]
+                write_csv(self.options.csv, [*start, *done])
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
