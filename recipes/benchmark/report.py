@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from benchmark_cases import HERE
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator, StrMethodFormatter
 from tables import markdown_table, with_table
 
 PUBLISHED = HERE / "published"
@@ -126,8 +127,14 @@ def panel(axis: Axes, means: pd.DataFrame, across: str, value: str) -> None:
             capsize=2, label=str(method),
         )  # fmt: skip
     axis.set_xscale("log")
+    if across != "seconds":
+        values = sorted(means[across].unique())
+        axis.set_xticks(values, [f"{value:g}" for value in values])
+        axis.xaxis.set_minor_locator(NullLocator())
     if value == "force_rmse":
         axis.set_yscale("log")
+        for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            which(StrMethodFormatter("{x:.0f}"))
     else:
         axis.axhline(1.0, color="0.8", zorder=0)
 
