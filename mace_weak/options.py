@@ -21,8 +21,7 @@ MODEL_LABELS = "model"
 REFERENCE_LABELS = "reference"
 PREFIX = "weak_"
 
-# Default weights relative to the supervised energy term; recipes/quickstart/README.md has the
-# measurements that chose them.
+# default weights relative to the supervised energy term: measured in recipes/quickstart
 ANCHORED_WEIGHTS = {TAYLOR: 10.0, SPATIAL: 10.0}
 PLAIN_WEIGHTS = {TAYLOR: 0.001, SPATIAL: 0.001}
 
@@ -156,9 +155,8 @@ OPTIONS: tuple[Option, ...] = (
         default=LEARNING_RATE,
         choices=SCHEDULES,
         meaning=(
-            "course of the weak weight over the run: in proportion to the optimizer's learning "
-            f"rate, as given at {REFERENCE_LEARNING_RATE:g}; constant; or falling to zero "
-            "(linear, cosine)"
+            "course of the weak weight: in proportion to the optimizer's learning rate, as given "
+            f"at {REFERENCE_LEARNING_RATE:g}; constant; or falling to zero (linear, cosine)"
         ),
     ),
     Option(
