@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from benchmark_cases import HERE
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 from tables import markdown_table, with_table
@@ -89,12 +91,12 @@ def best_table(rows: pd.DataFrame) -> str:
     lines = [
         [
             row["data"], row["method"], f"{row['lr']:g}", f"{row['energy_rmse']:.1f}", cell(row),
-            f"{row['slope']:.3f}", f"{row['seconds']:.0f}", f"{row['seeds']}",
+            f"{row['slope']:.3f}", f"{row['seeds']}",
         ]
         for _, row in at_best_rate(averaged(rows[rows["method"] != FOUNDATION])).iterrows()
     ]  # fmt: skip
     header = ["data", "method", "best lr", "energy, meV/atom", "forces, meV/Å", "force slope",
-              "seconds", "seeds"]  # fmt: skip
+              "seeds"]  # fmt: skip
     return markdown_table(header, lines)
 
 
@@ -104,27 +106,36 @@ def draw(rows: pd.DataFrame, across: str, path: Path, *, at_best: bool, value: s
     if at_best:
         means = at_best_rate(means)
     names = list(dict.fromkeys(means["data"]))
+    methods = dict.fromkeys(means["method"])
+    shades = plt.get_cmap("tab20").colors  # each hue twice, the second light
+    colors = dict(zip(methods, (*shades[::2], *shades[1::2]), strict=False))
     figure, axes = plt.subplots(1, len(names), figsize=(1.5 + 4.0 * len(names), 3.8), squeeze=False)
     for axis, data in zip(axes[0], names, strict=True):
         start = rows[(rows["method"] == FOUNDATION) & (rows["data"] == data)][value]
-        panel(axis, means[means["data"] == data], across, value)
+        panel(axis, means[means["data"] == data], across, value, colors)
         axis.axhline(float(start.iloc[0]), color="0.5", linestyle=":", label="foundation model")
         axis.set_title(data)
         axis.set_xlabel({"seconds": "seconds of training", **ACROSS}[across])
     axes[0][0].set_ylabel({"force_rmse": "force RMSE, meV/Å", "slope": "force slope"}[value])
-    axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    entries: dict[str, Artist] = {}  # a method may lack in some panels
+    for axis in axes[0]:
+        handles, labels = axis.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    axes[0][-1].legend(
+        entries.values(), entries, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5)
+    )
     figure.tight_layout()
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=130, bbox_inches="tight")
     plt.close(figure)
 
 
-def panel(axis: Axes, means: pd.DataFrame, across: str, value: str) -> None:
+def panel(axis: Axes, means: pd.DataFrame, across: str, value: str, colors: dict[str, Any]) -> None:
     for method, own in means.groupby("method", sort=False):
         line = own.sort_values(across)
         axis.errorbar(
             line[across], line[value], yerr=line[f"{value}_std"], marker="o", markersize=4,
-            capsize=2, label=str(method),
+            capsize=2, label=str(method), color=colors[str(method)],
         )  # fmt: skip
     axis.set_xscale("log")
     if across != "seconds":
