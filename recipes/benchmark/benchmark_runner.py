@@ -10,7 +10,6 @@ import os
 import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +33,7 @@ class Benchmark:
         self.host = import_module(f"benchmark_{options.host}")
         self.options = options
         self.out: Path = options.out.resolve()
-        self.foundation = cache(self.foundation)  # type: ignore[method-assign]
+        self.foundations: dict[str, str] = {SCRATCH: SCRATCH}
         self.test_files: dict[str, Path] = {}
         self.train_files: dict[Case, Files] = {}
         self.kept: list[dict[str, str]] = []
@@ -43,12 +42,12 @@ class Benchmark:
 
     def foundation(self, name: str) -> str:
         """The foundation model of that name: a file, trained if it is not there."""
-        if name == SCRATCH:
-            return SCRATCH
-        if self.options.foundation:
-            return self.options.foundation
-        source = self.plan.foundations[name]
-        return self.host.train_foundation(self.out, name, source, device=self.options.device)
+        if name not in self.foundations:
+            source, device = self.plan.foundations[name], self.options.device
+            self.foundations[name] = self.options.foundation or self.host.train_foundation(
+                self.out, name, source, device=device
+            )
+        return self.foundations[name]
 
     def foundation_name(self, case: Case) -> str:
         return self.plan.methods[case.method].foundation or self.plan.data[case.data].foundation

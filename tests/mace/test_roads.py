@@ -14,8 +14,9 @@ from mace_weak.losses import loss_terms
 
 FOUNDATION = ("--foundation_model={foundation}", *FINETUNE)
 REPLAY = (*FOUNDATION, "--multiheads_finetuning=True", "--pt_train_file={molecules}")
-HEAVY = ("--weak_taylor_weight=1000",)  # so that a few steps tell
-SPATIAL = ("--loss=weak_spatial", "--weak_spatial_weight=1000")
+# So that a few steps tell, at any learning rate (replay sets its own, 1e-4).
+HEAVY = ("--weak_taylor_weight=1000", "--weak_schedule=constant")
+SPATIAL = ("--loss=weak_spatial", "--weak_spatial_weight=1000", "--weak_schedule=constant")
 TAYLOR = ("--loss=weak_taylor", *HEAVY)
 BOTH = ("--loss=weak_piwsl", *HEAVY)
 
@@ -37,7 +38,7 @@ ROADS: dict[str, tuple[str, tuple[str, ...]]] = {
     "multihead replay fine-tuning": ("ethanol", (*REPLAY, *TAYLOR)),
     "Stage Two": ("ethanol", (*FOUNDATION, *TAYLOR, "--swa", "--start_swa=1")),
     "EMA": ("ethanol", (*FOUNDATION, *TAYLOR, "--ema")),
-    "L-BFGS": ("ethanol", (*FOUNDATION, *TAYLOR, "--lbfgs", "--weak_schedule=constant")),
+    "L-BFGS": ("ethanol", (*FOUNDATION, *TAYLOR, "--lbfgs")),
     "`--lora`": ("ethanol", (*FOUNDATION, *TAYLOR, "--lora=True")),
     "`--freeze`": ("ethanol", (*FOUNDATION, *TAYLOR, "--freeze=5")),
     "schedule-free optimiser": ("ethanol", (*FOUNDATION, *TAYLOR, "--optimizer=schedulefree")),
