@@ -75,6 +75,7 @@ class Training:
         if replayed:
             flags["pt_train_file"] = (HERE / source.train).resolve()
         flags |= method.flags
+        self.loss = method.flags.get("loss")
         self.flags = [
             *(f"--{name}={value}" for name, value in flags.items()),
             *mace_host.last_model(self.epochs),
@@ -86,8 +87,9 @@ class Training:
     def run(self, out: Path) -> Path:
         """Train, or take the model of an earlier call; returns the model file."""
         return mace_host.mace_run_train(
-            out, "case", mace_host.FINETUNE, *self.flags, epochs=self.epochs, threads=1, quiet=True
-        )
+            out, "case", mace_host.FINETUNE, *self.flags, epochs=self.epochs, threads=1,
+            loss=self.loss, quiet=True,
+        )  # fmt: skip
 
     @property
     def head(self) -> str | None:

@@ -61,7 +61,7 @@ class Training:
             foundation, (HERE / source.train).resolve(), files.train, device=device
         )
         options = dict(method.flags)
-        loss = options.pop("loss")
+        self.loss = loss = options.pop("loss")
         self.overrides = [
             f"package={foundation}",
             f"train_file={files.train}",
@@ -85,5 +85,5 @@ class Training:
         """Train, or take the model of an earlier call; returns the last checkpoint."""
         return nequip_host.nequip_train(
             out, "case", nequip_host.FINETUNE, *self.overrides, epochs=self.epochs, threads=1,
-            quiet=True, product=nequip_host.LAST,
+            loss=self.loss, quiet=True, product=nequip_host.LAST,
         )  # fmt: skip

@@ -93,6 +93,7 @@ class Benchmark:
         return {
             **self.versions(),
             "test": self.test_files[case.data].name,
+            "defaults": processes.defaults_of(training.loss),
             "command": self.published(shlex.join(training.command())),
         }
 
@@ -102,7 +103,7 @@ class Benchmark:
             return None
         origin = self.origin(case, self.training(case))
         for row in self.kept:
-            if all(row[key] == value for key, value in origin.items()):
+            if all(row.get(key) == value for key, value in origin.items()):
                 return {**row, **vars(case)}
         return None
 

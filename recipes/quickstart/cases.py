@@ -31,7 +31,9 @@ SWEEP = {
         f"weak_spatial, weight {weight}": Case("weak_spatial", {"weak_spatial_weight": weight})
         for weight in (1, 3, 10)
     },
-    "weak_piwsl": Case("weak_piwsl"),
+    "weak_piwsl, weights 10": Case(
+        "weak_piwsl", {"weak_taylor_weight": 10, "weak_spatial_weight": 10}
+    ),
     **{
         f"weak_taylor, no anchor, weight {weight}": Case(
             "weak_taylor", {"weak_anchor": "none", "weak_taylor_weight": weight}

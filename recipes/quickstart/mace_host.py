@@ -55,6 +55,7 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
         *last_model(options.epochs),
         epochs=options.epochs,
         threads=1,
+        loss=case.loss,
     )
 
 
@@ -68,7 +69,14 @@ def last_model(epochs: int) -> list[str]:
 
 
 def mace_run_train(
-    out: Path, name: str, config: Path, *flags: str, epochs: int, threads: int, quiet: bool = False
+    out: Path,
+    name: str,
+    config: Path,
+    *flags: str,
+    epochs: int,
+    threads: int,
+    loss: str | None = None,
+    quiet: bool = False,
 ) -> Path:
     """Train, or take the model of an earlier call; returns the model file."""
     return processes.trained(
@@ -81,6 +89,7 @@ def mace_run_train(
         epochs=epochs,
         epoch=EPOCH,
         threads=threads,
+        loss=loss,
         quiet=quiet,
     )
 

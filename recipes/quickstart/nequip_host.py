@@ -74,6 +74,7 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
         *loss_overrides(case.loss, case.options),
         epochs=options.epochs,
         threads=1,
+        loss=case.loss,
         product=LAST,
     )
 
@@ -93,6 +94,7 @@ def nequip_train(
     *overrides: str,
     epochs: int,
     threads: int,
+    loss: str | None = None,
     quiet: bool = False,
     product: str = "best.ckpt",
 ) -> Path:
@@ -107,6 +109,7 @@ def nequip_train(
         epochs=epochs,
         epoch=EPOCH,
         threads=threads,
+        loss=loss,
         quiet=quiet,
     )
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mace_weak.losses import LOSS_TERMS
+from mace_weak.options import ANCHORED_WEIGHTS, AUTO, OPTIONS, PLAIN_WEIGHTS
+
 SCRIPTS = Path(sys.executable).parent
 
 
@@ -27,14 +30,16 @@ def trained(
     epochs: int,
     epoch: re.Pattern[str],
     threads: int,
+    loss: str | None = None,
     quiet: bool = False,
 ) -> Path:
     """Train in a folder of ``out``, or take what an earlier call left; returns the ``product``.
 
-    The folder is named after all that the training depends on, its command and ``config``, so that
-    a model is taken only if it was trained alike. The file ``seconds`` in it has the time.
+    The folder is named after all that the training depends on, its command, ``config``, and the
+    defaults of the weak ``loss``, so that a model is taken only if it was trained alike. The file
+    ``seconds`` in it has the time.
     """
-    content = " ".join([*command, config.read_text()])
+    content = " ".join(filter(None, [*command, config.read_text(), defaults_of(loss)]))
     folder = out / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     if not (folder / product).exists():
         start = time.perf_counter()
@@ -42,6 +47,18 @@ def trained(
         train(folder, whole, epochs=epochs, epoch=epoch, threads=threads, quiet=quiet)
         (folder / "seconds").write_text(f"{time.perf_counter() - start:.1f}")
     return folder / product
+
+
+def defaults_of(loss: str | None) -> str:
+    """Defaults of the options of a weak loss, which no command line shows; else nothing."""
+    if loss not in LOSS_TERMS:
+        return ""
+    weights = [
+        f"{term}_weight {ANCHORED_WEIGHTS[term]:g} anchored and {PLAIN_WEIGHTS[term]:g} plain"
+        for term in LOSS_TERMS[loss]
+    ]
+    others = [f"{option.name} {option.default}" for option in OPTIONS if option.default != AUTO]
+    return ", ".join([*weights, *others])
 
 
 def train(

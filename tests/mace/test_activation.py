@@ -46,7 +46,7 @@ def test_the_options_are_read_from_yaml(tmp_path, flags):
         "weak_schedule: constant\n"
     )
     run = trained(tmp_path / "run", CONSOLE, *flags[:-1], f"--config={config}")
-    assert "taylor 2.5, spatial 10 at the start" in run.log
+    assert "taylor 2.5, spatial 2.5 at the start" in run.log
     assert "loss_taylor" in run.steps[0]
     assert "loss_taylor" not in run.steps[1]
 
