@@ -19,7 +19,7 @@ Three files are written, in the extended XYZ format with MACE's default keys
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -28,8 +28,7 @@ from ase import Atoms, units
 from ase.build import molecule
 from ase.collections import g2
 from ase.io import write
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import thermalize_momenta
+from sampling import sample
 from tqdm import tqdm
 
 ELEMENTS = {"H", "C", "N", "O"}
@@ -47,27 +46,6 @@ def closed_shell_molecules() -> list[str]:
         if len(atoms) > 2 and elements <= ELEMENTS and not radical and name != CARBENE:
             names.append(name)
     return names
-
-
-def sample(
-    name: str, *, temperature: float, frames: int, seed: int, stride: int = 40, discarded: int = 200
-) -> Iterator[Atoms]:
-    """Frames of a GFN1-xTB Langevin trajectory: temperature in K, time step 0.5 fs."""
-    from tblite.ase import TBLite
-
-    atoms = molecule(name)
-    atoms.calc = TBLite(method="GFN1-xTB", verbosity=0)
-    generator = np.random.default_rng(seed)
-    thermalize_momenta(atoms, temperature_K=temperature, rng=generator)
-    dynamics = Langevin(
-        atoms, 0.5 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, rng=generator
-    )
-    dynamics.run(discarded)
-    for _ in range(frames):
-        dynamics.run(stride)
-        frame = Atoms(atoms.numbers, np.round(atoms.positions, 6))
-        frame.info["name"] = name
-        yield frame
 
 
 def gfn1_frames(name: str, frames: int, seed: int) -> list[Atoms]:

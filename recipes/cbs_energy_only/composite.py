@@ -1,0 +1,116 @@
+"""A composite energy at the limit of a complete basis set, after that behind ANI-1ccx.
+
+E = E_HF(limit) + E_MP2(limit) + [E_CCSD(T) − E_MP2](cc-pVTZ), of closed shells with frozen cores,
+where E_MP2 and E_CCSD(T) are correlation energies (Smith et al., Nat. Commun. 10, 2903 (2019)).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+from ase import Atoms
+from ase.units import Hartree
+
+LEVEL = "HF/CBS + MP2/CBS (cc-pVTZ, cc-pVQZ) + [CCSD(T) - MP2]/cc-pVTZ, frozen core"
+SMALL, LARGE = 3, 4  # cardinal numbers l of cc-pVTZ and cc-pVQZ
+BASES = {SMALL: "cc-pVTZ", LARGE: "cc-pVQZ"}
+HARTREE_FOCK_EXPONENT = 5.46  # Neese and Valeev, J. Chem. Theory Comput. 7, 33 (2011)
+NOBLE_GAS_CORES = (2, 10, 18, 36, 54)
+
+
+class ConvergenceError(RuntimeError):
+    """A calculation did not converge."""
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Parts of the energy of one geometry, hartree; all but ``hf_*`` are correlation energies."""
+
+    hf_tz: float
+    hf_qz: float
+    mp2_tz: float
+    mp2_qz: float
+    ccsdt_tz: float
+
+    @property
+    def hf(self) -> float:
+        return hartree_fock_limit(self.hf_tz, self.hf_qz)
+
+    @property
+    def mp2(self) -> float:
+        return correlation_limit(self.mp2_tz, self.mp2_qz)
+
+    @property
+    def energy(self) -> float:
+        """The composite energy, eV."""
+        return (self.hf + self.mp2 + self.ccsdt_tz - self.mp2_tz) * Hartree
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def hartree_fock_limit(small: float, large: float) -> float:
+    """E∞ of E(l) = E∞ + A exp(−5.46 √l), from cc-pVTZ and cc-pVQZ."""
+    weights = [math.exp(-HARTREE_FOCK_EXPONENT * math.sqrt(level)) for level in (SMALL, LARGE)]
+    return (large * weights[0] - small * weights[1]) / (weights[0] - weights[1])
+
+
+def correlation_limit(small: float, large: float) -> float:
+    """E∞ of E(l) = E∞ + A l⁻³ (Halkier et al., Chem. Phys. Lett. 286, 243 (1998))."""
+    return (LARGE**3 * large - SMALL**3 * small) / (LARGE**3 - SMALL**3)
+
+
+def composite(atoms: Atoms, *, memory: int = 4000) -> Composite:
+    """The composite energy of a neutral closed-shell molecule; ``memory`` in MB.
+
+    Raises:
+        ConvergenceError: if a Hartree-Fock or coupled-cluster calculation does not converge.
+        ValueError: if the number of electrons is odd.
+    """
+    parts: dict[str, float] = {}
+    for level, basis in BASES.items():
+        name = {SMALL: "tz", LARGE: "qz"}[level]
+        field = hartree_fock(atoms, basis, memory=memory)
+        parts[f"hf_{name}"] = float(field.e_tot)
+        parts |= correlation(field, frozen_orbitals(atoms), name=name, triples=level == SMALL)
+    return Composite(**parts)
+
+
+def hartree_fock(atoms: Atoms, basis: str, *, memory: int):
+    from pyscf import gto, lib, scf
+
+    lib.num_threads(1)
+    if sum(atoms.numbers) % 2:
+        raise ValueError(f"{atoms.get_chemical_formula()} has an odd number of electrons")
+    mole = gto.M(
+        atom=list(zip(atoms.get_chemical_symbols(), atoms.positions, strict=True)),
+        basis=basis,
+        verbose=0,
+        max_memory=memory,
+    )
+    field = scf.RHF(mole).run(conv_tol=1e-10, conv_tol_grad=1e-6)
+    if not field.converged:
+        raise ConvergenceError(f"Hartree-Fock in {basis} did not converge")
+    return field
+
+
+def correlation(field, frozen: int, *, name: str, triples: bool) -> dict[str, float]:
+    from pyscf import cc, mp
+
+    parts = {f"mp2_{name}": float(mp.MP2(field, frozen=frozen).run().e_corr)}
+    if triples:
+        cluster = cc.CCSD(field, frozen=frozen).run(conv_tol=1e-9, conv_tol_normt=1e-6)
+        if not cluster.converged:
+            raise ConvergenceError(f"CCSD in {field.mol.basis} did not converge")
+        parts[f"ccsdt_{name}"] = float(cluster.e_corr + cluster.ccsd_t())
+    return parts
+
+
+def frozen_orbitals(atoms: Atoms) -> int:
+    """Number of core orbitals: those of the noble gas before each atom."""
+    electrons = [
+        max((core for core in NOBLE_GAS_CORES if core < number), default=0)
+        for number in atoms.numbers
+    ]
+    return sum(electrons) // 2
