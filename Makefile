@@ -6,8 +6,8 @@ PYTHON ?= python3
 TORCH ?= torch
 VENV ?= .venv
 WORKERS ?= 2
-# tests to run, by their markers; MARKED= runs the slow ones too
-MARKED ?= not slow
+# tests to run, by their markers; MARKED= runs all of them, on a Slurm cluster of their own too
+MARKED ?= not slow and not slurm
 MACE := $(VENV)-mace/bin
 NEQUIP := $(VENV)-nequip/bin
 PYTEST = -m pytest -n $(WORKERS) --dist=worksteal -m "$(MARKED)"

@@ -4,10 +4,15 @@ Only the process group and the device list of DistributedDataParallel are replac
 """
 
 import functools
+import os
 
 import torch.distributed
 import torch.nn.parallel
 
+if "RANK" not in os.environ:  # torchrun sets it, for Slurm MACE does
+    from mace.tools.slurm_distributed import DistributedEnvironment
+
+    DistributedEnvironment()
 torch.distributed.init_process_group("gloo")
 genuine = torch.nn.parallel.DistributedDataParallel
 
