@@ -61,10 +61,9 @@ class Modes:
     def of(cls, atoms: Atoms, hessian: np.ndarray) -> Modes:
         """The vibrations of an approximate Hessian (3 n_atoms, 3 n_atoms) in eV/Å²."""
         weights = np.repeat(atoms.get_masses() ** -0.5, 3)
-        vibrations = vibrational_space(atoms)
-        reduced = vibrations.T @ (weights[:, None] * hessian * weights) @ vibrations
-        _, vectors = np.linalg.eigh(reduced)
-        steps = (weights[:, None] * (vibrations @ vectors)).T.reshape(-1, len(atoms), 3)
+        _, vectors = np.linalg.eigh(reduced_hessian(atoms, hessian))
+        modes = vibrational_space(atoms) @ vectors
+        steps = (weights[:, None] * modes).T.reshape(-1, len(atoms), 3)
         return cls(atoms, steps, MODE_STEP / np.linalg.norm(steps, axis=2).max(axis=1))
 
     def jobs(self, name: str) -> list[Job]:
@@ -118,6 +117,13 @@ def frequencies(hessian: np.ndarray) -> np.ndarray:
     """Harmonic wavenumbers (cm⁻¹), ascending, of a Hessian in eV/(Å²u); imaginary as negative."""
     values = np.linalg.eigvalsh(hessian)
     return np.sign(values) * TO_ENERGY * np.sqrt(np.abs(values)) / units.invcm
+
+
+def reduced_hessian(atoms: Atoms, hessian: np.ndarray) -> np.ndarray:
+    """A Hessian (3 n_atoms, 3 n_atoms) in eV/Å² in the vibrational space, in eV/(Å²u)."""
+    weights = np.repeat(atoms.get_masses() ** -0.5, 3)
+    vibrations = vibrational_space(atoms)
+    return vibrations.T @ (weights[:, None] * hessian * weights) @ vibrations
 
 
 def vibrational_space(atoms: Atoms) -> np.ndarray:

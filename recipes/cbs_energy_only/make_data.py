@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.build import molecule
+from ase.calculators.calculator import Calculator
 from ase.io import read, write
-from ase.optimize import BFGS
-from ase.vibrations import Vibrations
 from composite import LEVEL
 from differences import Modes, force_jobs, forces_of, frequencies
 from labels import Job, labelled
 from sampling import sample
+from vibrations import force_hessian, relaxed
 
 METHOD = "GFN2-xTB"
 NEWTON_STEPS = 5
@@ -94,9 +94,10 @@ def make_test(options: argparse.Namespace) -> None:
 
 def make_minimum(options: argparse.Namespace) -> None:
     """Newton's method with the energies alone, from the minimum of xTB."""
-    atoms = xtb_minimum(molecule(options.molecule))
+    atoms = relaxed(molecule(options.molecule), xtb())
     for step in range(NEWTON_STEPS):
-        modes = Modes.of(atoms, xtb_hessian(atoms, options.out / "vibrations"))
+        atoms.calc = xtb()
+        modes = Modes.of(atoms, force_hessian(atoms))
         name = f"minimum-{step}"
         energies = energies_of(modes.jobs(name), options, f"minimum, step {step}")
         gradient, hessian = modes.gradient_and_hessian(name, energies)
@@ -111,28 +112,10 @@ def make_minimum(options: argparse.Namespace) -> None:
     write(options.out / "minimum.xyz", minimum, format="extxyz")
 
 
-def with_xtb(atoms: Atoms) -> Atoms:
+def xtb() -> Calculator:
     from tblite.ase import TBLite
 
-    copy = Atoms(atoms.numbers, atoms.positions)
-    copy.calc = TBLite(method=METHOD, verbosity=0, accuracy=0.01)
-    return copy
-
-
-def xtb_minimum(atoms: Atoms) -> Atoms:
-    atoms = with_xtb(atoms)
-    BFGS(atoms, logfile=None).run(fmax=1e-4, steps=500)
-    return Atoms(atoms.numbers, atoms.positions)
-
-
-def xtb_hessian(atoms: Atoms, folder: Path) -> np.ndarray:
-    """(3 n_atoms, 3 n_atoms) in eV/Å²."""
-    vibrations = Vibrations(with_xtb(atoms), name=str(folder))
-    vibrations.clean()
-    vibrations.run()
-    hessian = vibrations.get_vibrations().get_hessian_2d()
-    vibrations.clean()
-    return hessian
+    return TBLite(method=METHOD, verbosity=0, accuracy=0.01)
 
 
 def main() -> None:

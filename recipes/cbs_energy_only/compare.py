@@ -1,0 +1,94 @@
+"""Energies, forces and harmonic frequencies of models, before and after fine-tuning.
+
+Models are given as NAME=MODEL, a file or MACE's name of a foundation model::
+
+    PYTHONPATH=recipes/quickstart python recipes/cbs_energy_only/compare.py \\
+        foundation=small fine-tuned=results/cbs/cbs.model --out results/cbs
+
+Prints two tables and draws a picture of the forces.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from ase.io import read
+from evaluate import Errors, draw_parity, errors_of, errors_table
+from tables import markdown_table, with_table
+from vibrations import harmonic_wavenumbers
+
+HERE = Path(__file__).parent
+DATA = HERE / "data"
+
+
+def calculator_of(model: str, *, device: str) -> Calculator:
+    """In float64, which vibrations need."""
+    from mace.calculators import MACECalculator, mace_mp
+
+    if Path(model).is_file():
+        return MACECalculator(model_paths=model, device=device, default_dtype="float64")
+    return mace_mp(model=model, device=device, default_dtype="float64")
+
+
+def errors(calculator: Calculator, frames: Sequence[Atoms]) -> Errors:
+    predicted = []
+    for frame in frames:
+        atoms = frame.copy()
+        atoms.calc = calculator
+        atoms.info["predicted_energy"] = atoms.get_potential_energy()
+        atoms.arrays["predicted_forces"] = atoms.get_forces()
+        atoms.calc = None
+        predicted.append(atoms)
+    return errors_of(predicted)
+
+
+def wavenumber_table(reference: np.ndarray, found: Mapping[str, np.ndarray]) -> str:
+    """A row for each model, after that of the reference."""
+    rows = [["reference", *(f"{value:.0f}" for value in reference), ""]]
+    for name, values in found.items():
+        mean = float(np.mean(np.abs(values - reference)))
+        rows.append([name, *(f"{value:.0f}" for value in values), f"{mean:.0f}"])
+    modes = [f"ω{number}" for number in range(1, len(reference) + 1)]
+    return markdown_table(["model", *modes, "mean error"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", nargs="+", metavar="NAME=MODEL")
+    parser.add_argument("--test", type=Path, default=DATA / "test.xyz")
+    parser.add_argument("--minimum", type=Path, default=DATA / "minimum.xyz")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the picture")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--readme", action="store_true", help="write the tables into the README")
+    options = parser.parse_args()
+    named = dict(given.partition("=")[::2] for given in options.models)
+    frames = read(options.test, ":")
+    minimum = read(options.minimum)
+    found: dict[str, Errors] = {}
+    wavenumbers: dict[str, np.ndarray] = {}
+    for name, model in named.items():
+        calculator = calculator_of(model, device=options.device)
+        found[name] = errors(calculator, frames)
+        wavenumbers[name] = harmonic_wavenumbers(minimum, calculator)
+    tables = {
+        "errors": errors_table(found),
+        "wavenumbers": wavenumber_table(np.array(minimum.info["wavenumbers"]), wavenumbers),
+    }
+    print(f"Unseen structures:\n\n{tables['errors']}\n\nHarmonic wavenumbers, cm⁻¹:\n")
+    print(tables["wavenumbers"])
+    options.out.mkdir(parents=True, exist_ok=True)
+    draw_parity(found, options.out / "forces.png")
+    print(f"\nPicture: {options.out / 'forces.png'}")
+    if options.readme:
+        readme = HERE / "README.md"
+        for marker, table in tables.items():
+            readme.write_text(with_table(readme.read_text(), marker, table))
+
+
+if __name__ == "__main__":
+    main()

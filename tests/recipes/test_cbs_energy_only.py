@@ -1,0 +1,129 @@
+"""The recipe for energies at the complete-basis-set limit: its labels and their differences."""
+
+from __future__ import annotations
+
+import math
+
+import composite
+import labels
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.morse import MorsePotential
+from ase.units import Hartree
+from composite import Composite, ConvergenceError, correlation_limit, hartree_fock_limit
+from differences import Modes, force_jobs, forces_of, frequencies, reduced_hessian
+from labels import Job, labelled
+from vibrations import force_hessian, harmonic_wavenumbers, relaxed
+
+WATER = Atoms(
+    "OH2",
+    [
+        [0, 0, 0],
+        [0.9572, 0, 0],
+        [0.9572 * math.cos(math.radians(104.52)), 0.9572 * math.sin(math.radians(104.52)), 0],
+    ],
+)
+
+
+def test_the_limits_are_those_of_their_formulas():
+    energies = [-1.0 + 0.3 * math.exp(-5.46 * math.sqrt(level)) for level in (3, 4)]
+    assert hartree_fock_limit(*energies) == pytest.approx(-1.0, abs=1e-12)
+    energies = [-0.2 + 0.3 * level**-3 for level in (3, 4)]
+    assert correlation_limit(*energies) == pytest.approx(-0.2, abs=1e-12)
+
+
+# Limits in hartree of Hartree-Fock and of MP2 with frozen cores: Halkier et al., Chem. Phys. Lett.
+# 286, 243 (1998); Helgaker et al., J. Chem. Phys. 106, 9639 (1997)
+@pytest.mark.parametrize(
+    ("atoms", "hartree_fock", "mp2"),
+    [(WATER, -76.0674, -0.3005), (Atoms("Ne"), -128.5471, -0.3202)],
+    ids=["water", "neon"],
+)
+def test_the_composite_comes_near_published_limits(atoms, hartree_fock, mp2):
+    """Four fifths of the error of cc-pVQZ are gone."""
+    result = composite.composite(atoms)
+    assert abs(result.hf - hartree_fock) < 0.2 * abs(result.hf_qz - hartree_fock)
+    assert abs(result.mp2 - mp2) < 0.2 * abs(result.mp2_qz - mp2)
+    total = result.hf + result.mp2 + result.ccsdt_tz - result.mp2_tz
+    assert result.energy == pytest.approx(total * Hartree)
+
+
+def test_odd_electrons_are_refused():
+    with pytest.raises(ValueError, match="odd number of electrons"):
+        composite.composite(Atoms("OH", [[0, 0, 0], [0, 0, 1]]))
+
+
+def test_frozen_orbitals():
+    assert composite.frozen_orbitals(WATER) == 1
+    assert composite.frozen_orbitals(Atoms("SiH4")) == 5
+
+
+def counted(atoms: Atoms) -> Composite:
+    """In place of a calculation; that of a lone atom at x = 2 does not converge."""
+    if atoms.positions[0, 0] == 2:
+        raise ConvergenceError("Hartree-Fock did not converge")
+    return Composite(*(float(atoms.positions[0, 0]) for _ in range(5)))
+
+
+def test_labels_are_kept_and_failures_are_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(labels, "composite", counted)
+    jobs = [Job(f"job-{index}", Atoms("He", [[index, 0, 0]])) for index in range(4)]
+    lines = tmp_path / "labels.jsonl"
+    first = labelled(jobs, lines, processes=2, what="test")
+    assert set(first) == {"job-0", "job-1", "job-3"}
+    assert len(lines.read_text().splitlines()) == 3
+    assert "job-2: Hartree-Fock did not converge; left out" in capsys.readouterr().out
+    jobs[3] = Job("job-3", Atoms("He", [[5, 0, 0]]))  # another geometry is another job
+    second = labelled(jobs, lines, processes=2, what="test")
+    assert second["job-3"].hf_tz == 5
+    assert second["job-1"] == first["job-1"]
+    assert len(lines.read_text().splitlines()) == 4
+
+
+@pytest.fixture
+def tetrahedron() -> Atoms:
+    """Four different masses at a minimum of a Morse potential."""
+    corners = [[0, 0, 0], [1, 1, 0], [1, 0, 1], [0, 1, 1]]
+    return relaxed(Atoms("HNOF", corners), MorsePotential(epsilon=2.0, r0=1.2, rho0=4.0))
+
+
+def energies_of(jobs: list[Job], calculator) -> dict[str, float]:
+    return {job.name: calculator.get_potential_energy(job.atoms) for job in jobs}
+
+
+def test_forces_from_differences(tetrahedron):
+    tetrahedron.rattle(0.1, seed=1)
+    energies = energies_of(force_jobs("x", tetrahedron), tetrahedron.calc)
+    found = forces_of("x", tetrahedron, energies)
+    np.testing.assert_allclose(found, tetrahedron.get_forces(), atol=3e-3)
+
+
+def test_frequencies_from_differences(tetrahedron):
+    hessian = force_hessian(tetrahedron)
+    expected = frequencies(reduced_hessian(tetrahedron, hessian))
+    assert len(expected) == 6
+    assert expected.min() > 100
+    modes = Modes.of(tetrahedron, np.eye(12))  # any vibrations will do
+    energies = energies_of(modes.jobs("x"), tetrahedron.calc)
+    _, found = modes.gradient_and_hessian("x", energies)
+    np.testing.assert_allclose(frequencies(found), expected, rtol=2e-3)
+    np.testing.assert_allclose(
+        harmonic_wavenumbers(tetrahedron, tetrahedron.calc), expected, rtol=1e-3
+    )
+
+
+def test_newton_finds_the_minimum(tetrahedron):
+    start = tetrahedron.copy()
+    start.rattle(0.002, seed=1)
+    start.calc = tetrahedron.calc
+    modes = Modes.of(start, force_hessian(start))
+    energies = energies_of(modes.jobs("x"), tetrahedron.calc)
+    nearer = modes.newton_step(*modes.gradient_and_hessian("x", energies))
+    nearer.calc = tetrahedron.calc
+    assert np.abs(nearer.get_forces()).max() < 0.1 * np.abs(start.get_forces()).max()
+
+
+def test_a_linear_molecule_has_a_vibration_more():
+    atoms = Atoms("CO2", [[0, 0, 0], [0, 0, 1.16], [0, 0, -1.16]])
+    assert Modes.of(atoms, np.eye(9)).steps.shape == (4, 3, 3)
