@@ -15,6 +15,13 @@ SHARED = "shared/"
 SCRATCH = "none"
 
 
+def located(file: str, shared: Path) -> Path:
+    """Where a file of ``cases.yaml`` lies; ``shared`` is the folder of shared data."""
+    if file.startswith(SHARED):
+        return shared / file.removeprefix(SHARED)
+    return (HERE / file).resolve()
+
+
 @dataclass(frozen=True)
 class Case:
     """One training: what varies over a set of cases."""
@@ -43,20 +50,21 @@ class Source:
     stress_key: str = "REF_stress"
 
     def path(self, shared: Path) -> Path:
-        """Where the file lies; ``shared`` is the folder of shared data."""
-        if self.file.startswith(SHARED):
-            return shared / self.file.removeprefix(SHARED)
-        return (HERE / self.file).resolve()
+        return located(self.file, shared)
 
 
 @dataclass(frozen=True)
 class Data:
-    """Structures to choose the training set from, unseen ones, and the foundation model."""
+    """Structures to choose the training set from, unseen ones, and the foundation model.
+
+    ``flags`` are those of ``mace_run_train`` that all methods need with these data.
+    """
 
     train: Source
     test: Source
     foundation: str = "molecules"
     batch_size: int = 5
+    flags: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,11 +82,15 @@ class Method:
 
 @dataclass(frozen=True)
 class Foundation:
-    """How a foundation model is made: a configuration of the host, a file, and epochs."""
+    """How a foundation model is made: a configuration of the host, a file, and epochs.
 
-    config: str
-    train: str
-    epochs: int
+    Or the ``model`` file of one that is released.
+    """
+
+    config: str = ""
+    train: str = ""
+    epochs: int = 0
+    model: str = ""
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class Training:
             flags["foundation_model"] = foundation
         if replayed:
             flags["pt_train_file"] = (HERE / source.train).resolve()
-        flags |= method.flags
+        flags |= {**data.flags, **method.flags}
         self.loss = method.flags.get("loss")
         self.flags = [
             *(f"--{name}={value}" for name, value in flags.items()),

@@ -17,7 +17,7 @@ from typing import Any
 
 import processes
 from ase.io import read, write
-from benchmark_cases import HERE, SCRATCH, Case, Plan
+from benchmark_cases import HERE, SCRATCH, Case, Plan, located
 from benchmark_data import LABELS, Files, frames_of, write_files, write_named
 from evaluate import errors_of
 from tqdm import tqdm
@@ -44,9 +44,14 @@ class Benchmark:
         """The foundation model of that name: a file, trained if it is not there."""
         if name not in self.foundations:
             source, device = self.plan.foundations[name], self.options.device
-            self.foundations[name] = self.options.foundation or self.host.train_foundation(
-                self.out, name, source, device=device
-            )
+            if self.options.foundation:
+                self.foundations[name] = self.options.foundation
+            elif source.model:
+                self.foundations[name] = str(located(source.model, self.options.shared))
+            else:
+                self.foundations[name] = self.host.train_foundation(
+                    self.out, name, source, device=device
+                )
         return self.foundations[name]
 
     def foundation_name(self, case: Case) -> str:

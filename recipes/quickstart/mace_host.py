@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
+import threading
 from pathlib import Path
 
 import processes
+import torch
 from ase import Atoms
 from ase.io import read
 from cases import Case
@@ -16,6 +18,7 @@ HERE = Path(__file__).parent
 EPOCH = re.compile(r"Epoch (\d+): head")
 FOUNDATION = HERE / "foundation.yaml"
 FINETUNE = HERE / "finetune.yaml"
+LOADING = threading.Lock()  # e3nn compiles what it loads, which two threads cannot
 
 
 def train_foundation(
@@ -109,7 +112,7 @@ def predict(model: str, structures: Path, device: str, *, head: str | None = Non
         output = Path(folder) / "predicted.xyz"
         processes.output_of(
             processes.SCRIPTS / "mace_eval_configs", f"--configs={structures}", f"--model={model}",
-            f"--output={output}", f"--device={device}", "--default_dtype=float32",
+            f"--output={output}", f"--device={device}", f"--default_dtype={dtype_of(model)}",
             *([f"--head={head}"] if head else []),
         )  # fmt: skip
         frames = read(output, ":")
@@ -117,3 +120,10 @@ def predict(model: str, structures: Path, device: str, *, head: str | None = Non
         atoms.info["predicted_energy"] = atoms.info["MACE_energy"]
         atoms.arrays["predicted_forces"] = atoms.arrays["MACE_forces"]
     return frames
+
+
+def dtype_of(model: str) -> str:
+    """``float32`` or ``float64``; ``mace_eval_configs`` takes no other than the model's own."""
+    with LOADING:
+        parameters = torch.load(model, weights_only=False, map_location="cpu").parameters()
+        return str(next(parameters).dtype).removeprefix("torch.")
