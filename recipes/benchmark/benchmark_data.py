@@ -17,9 +17,10 @@ from benchmark_cases import Case, Source
 ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
 VALID_FRACTION = 0.1  # MACE wants some; nothing is chosen by them
 COPIES = 4  # displaced ones of each structure
-EXPANSION_LENGTH = 0.03  # Å, rms displacement of an atom along which energies are expanded
+EXPANSION_LENGTH = 0.01  # Å, rms displacement of an atom; at 0.03 Å the curvature left out harms
 NOISE_LENGTH = 0.05  # Å, rms displacement of an atom that is to be predicted
 NOISE_FORCE = 20.0  # eV/Å², so that the noise reads as forces of 1 eV/Å
+NOISE_WEIGHT = 1e-7  # of them in the loss, so that both heads weigh alike at the start
 
 Relabel = Callable[[Sequence[Atoms], np.random.Generator], list[Atoms]]
 
@@ -149,6 +150,7 @@ def noisy(frames: Sequence[Atoms], generator: np.random.Generator) -> list[Atoms
             copy = bare(atoms)
             copy.positions += step
             copy.arrays[FORCES] = -NOISE_FORCE * step
+            copy.info["config_forces_weight"] = NOISE_WEIGHT
             result.append(copy)
     return result
 
@@ -190,6 +192,13 @@ def write_files(folder: Path, pool: list[Atoms], case: Case, labels: str) -> Fil
         extra=write_named(folder, f"{stem}-extra", extra) if extra else None,
         n_extra=len(extra),
     )
+
+
+def some_of(path: Path, count: int, folder: Path, seed: int) -> Path:
+    """A file in ``folder`` with ``count`` random structures of another."""
+    frames = read(path, ":")
+    picked = np.random.default_rng(seed).permutation(len(frames))[:count]
+    return write_named(folder, f"{path.stem}-{count}-{seed}", [frames[index] for index in picked])
 
 
 def write_named(folder: Path, name: str, frames: list[Atoms]) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import mace_host
 import yaml
 from benchmark_cases import HERE, SCRATCH, Case, Data, Foundation, Method
-from benchmark_data import Files
+from benchmark_data import Files, some_of
 from mace_host import predict  # noqa: F401  (the same name for both hosts)
 
 PACKAGES = ("mace-weak", "mace-torch", "torch")
@@ -51,13 +51,12 @@ class Training:
         foundation: str,
         device: str,
     ) -> None:
-        replayed = int(method.flags.get("num_samples_pt", 0))
-        structures = files.n_train + files.n_extra + replayed
+        structures = files.n_train + files.n_extra + method.replayed
         steps_per_epoch = structures // data.batch_size  # MACE drops what does not fill a batch
         if not steps_per_epoch:
             raise SystemExit(f"{case.title}: {structures} structures do not fill a batch")
         self.epochs = max(1, round(case.steps / steps_per_epoch))
-        self.two_heads = bool(files.extra or replayed)
+        self.two_heads = bool(files.extra or method.replayed)
         flags: dict[str, Any] = {
             **training_files(files),
             "batch_size": data.batch_size,
@@ -72,8 +71,9 @@ class Training:
             flags |= {key: settings[key] for key in MODEL_SETTINGS} | {"E0s": "average"}
         else:
             flags["foundation_model"] = foundation
-        if replayed:
-            flags["pt_train_file"] = (HERE / source.train).resolve()
+        if method.replayed:  # MACE would take all of a file
+            replay = some_of(HERE / source.train, method.replayed, files.train.parent, case.seed)
+            flags |= {"pt_train_file": replay, "pt_valid_file": replay}
         flags |= {**data.flags, **method.flags}
         self.loss = method.flags.get("loss")
         self.flags = [
