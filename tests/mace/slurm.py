@@ -49,8 +49,13 @@ def unusable() -> str | None:
     """Why no cluster can be started here; None if it can."""
     if os.geteuid() != 0:
         return "only root can start a Slurm cluster"
-    absent = [program for program in PROGRAMS if shutil.which(program) is None]
+    absent = [program for program in PROGRAMS if shutil.which(program, path=search_path()) is None]
     return f"{', '.join(absent)}: not installed" if absent else None
+
+
+def search_path() -> str:
+    """Where programs lie; daemons are not on everybody's path."""
+    return f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
 class Cluster:
@@ -96,7 +101,11 @@ class Cluster:
         """The output of a command that must succeed."""
         done = subprocess.run(
             command,
-            env={**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")},
+            env={
+                **os.environ,
+                "PATH": search_path(),
+                "SLURM_CONF": str(self.folder / "slurm.conf"),
+            },
             cwd=cwd,
             capture_output=True,
             text=True,
