@@ -8,25 +8,33 @@ training_arguments() {
     arguments=("--config=$config" "--device=$DEVICE" --restart_latest "$@")
 }
 
-# The folder of the training, from its arguments: MACE's --work_dir.
-work_dir() {
-    local argument folder=.
-    for argument in "${arguments[@]}"; do
-        case $argument in --work_dir=*) folder=${argument#--work_dir=} ;; esac
-    done
-    echo "$folder"
+# The folder of MACE's checkpoints, as its own parser reads it from the configuration and the flags.
+checkpoints_dir() {
+    python - "${arguments[@]}" 2>/dev/null <<'PYTHON' | tail -n 1
+import sys
+from mace.tools import build_default_arg_parser
+known, _ = build_default_arg_parser().parse_known_args(sys.argv[1:])
+print(known.checkpoints_dir or f"{known.work_dir}/checkpoints")
+PYTHON
 }
 
-# A job that is killed while it saves leaves a broken checkpoint, from which MACE cannot go on.
-drop_broken_checkpoints() {
+# drop_broken FILES...: a job that is killed while it saves leaves a broken checkpoint, from which
+# no training can go on.
+drop_broken() {
     local checkpoint
-    for checkpoint in "$(work_dir)"/checkpoints/*.pt; do
+    for checkpoint in "$@"; do
         [ -e "$checkpoint" ] || continue
         if ! python -m zipfile --test "$checkpoint" >/dev/null 2>&1; then
             echo "removed the broken checkpoint $checkpoint"
             rm "$checkpoint"
         fi
     done
+}
+
+drop_broken_checkpoints() {
+    local folder
+    folder=$(checkpoints_dir)
+    drop_broken "$folder"/*.pt
 }
 
 # until_time_limit COMMAND...: run it; when Slurm signals that the time is nearly over, put the job

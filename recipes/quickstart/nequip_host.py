@@ -19,8 +19,9 @@ from mace_weak.nequip.train import LOSS_CLASSES
 
 HERE = Path(__file__).parent
 EPOCH = re.compile(r"Epoch (\d+):")
-FOUNDATION = HERE / "nequip_foundation.yaml"
-FINETUNE = HERE / "nequip_finetune.yaml"
+CONFIGURATIONS = HERE.parent / "sparse_data"
+SCRATCH = CONFIGURATIONS / "nequip_scratch.yaml"
+FINETUNE = CONFIGURATIONS / "nequip_finetune.yaml"
 LAST = "last.ckpt"  # with a handful of energies for validation, the best one is chance
 TYPES = ("H", "C", "N", "O")
 PLAIN = (
@@ -38,15 +39,17 @@ def train_foundation(
     epochs: int,
     device: str,
     threads: int,
-    config: Path = FOUNDATION,
     name: str = "foundation",
 ) -> str:
     """Train a foundation model and package it."""
     checkpoint = nequip_train(
         out,
         name,
-        config,
+        SCRATCH,
         f"train_file={data}",
+        "data.split_dataset.train=0.95",
+        "data.split_dataset.val=0.05",
+        "training_module.lr_scheduler.scheduler.gamma=0.8",
         f"shifts={per_type(labelled_atomic_energies(data))}",
         f"trainer.accelerator={accelerator(device)}",
         epochs=epochs,
@@ -80,7 +83,7 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
 
 
 def loss_overrides(loss: str | None, options: Mapping[str, object]) -> list[str]:
-    """Changes of ``nequip_finetune.yaml`` for a loss (None: the supervised one alone)."""
+    """Changes of ``FINETUNE`` for a loss (None: the supervised one alone)."""
     if loss is None:
         return list(PLAIN)
     given = {"_target_": f"mace_weak.nequip.train.{LOSS_CLASSES[loss]}", **options}

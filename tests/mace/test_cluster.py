@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from commands import SCRIPTS
-from slurm import Cluster, unusable
+from slurm import needs_slurm
 from training import Run
 
 ROOT = Path(__file__).parents[2]
@@ -20,13 +19,6 @@ CONFIG = ROOT / "recipes" / "cbs_energy_only" / "finetune.yaml"
 WORKER = Path(__file__).with_name("distributed_worker.py")
 SHELL = sorted(path for path in CLUSTER.iterdir() if path.suffix in (".sh", ".slurm", ".pbs"))
 FIRST, LATER, LAST = (f"checkpoints/run_run-1_epoch-{epoch}.pt" for epoch in (0, 20, 59))
-
-NO_SLURM = unusable()
-
-
-def needs_slurm(test):
-    return pytest.mark.slurm(pytest.mark.skipif(NO_SLURM is not None, reason=str(NO_SLURM))(test))
-
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory) -> Path:
@@ -48,16 +40,6 @@ def environment(monkeypatch, programs) -> None:
     monkeypatch.setenv("PATH", f"{programs}:{SCRIPTS}", prepend=":")
     monkeypatch.setenv("VENV", "")
     monkeypatch.setenv("DEVICE", "cpu")
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory) -> Iterator[Cluster]:
-    started = Cluster(tmp_path_factory.mktemp("slurm"))
-    try:
-        started.start()
-        yield started
-    finally:
-        started.stop()
 
 
 @pytest.fixture
@@ -170,15 +152,19 @@ def test_pbs(environment, shrunk, tmp_path, monkeypatch):
     assert max(Run(tmp_path / "run").column("loss_taylor")) > 0
 
 
-def test_a_broken_checkpoint_is_dropped(environment, tmp_path):
+@pytest.mark.parametrize("named_by", ["flag", "configuration"])
+def test_a_broken_checkpoint_is_dropped(environment, tmp_path, named_by):
     checkpoints = tmp_path / "checkpoints"
     checkpoints.mkdir()
+    config = tmp_path / "config.yaml"
+    config.write_text(f"name: run\nwork_dir: {'.' if named_by == 'flag' else tmp_path}\n")
+    flags = f"--work_dir={tmp_path}" if named_by == "flag" else ""
     torch.save({"epoch": 1}, checkpoints / "run_run-1_epoch-1.pt")
     whole = (checkpoints / "run_run-1_epoch-1.pt").read_bytes()
     (checkpoints / "run_run-1_epoch-2.pt").write_bytes(whole[: len(whole) // 2])
     script = f"""
         source {CLUSTER}/training.sh
-        DEVICE=cpu training_arguments config.yaml --work_dir={tmp_path}
+        DEVICE=cpu training_arguments {config} {flags}
         drop_broken_checkpoints
     """
     assert "epoch-2.pt" in run("bash", "-euo", "pipefail", "-c", script)

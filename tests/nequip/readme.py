@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datafiles import QUICKSTART
+from datafiles import RECIPES
 from readme_tables import README, TESTS, roads
 from tables import with_table
 from test_roads import OTHER_ROADS, ROADS
@@ -12,7 +12,7 @@ from test_roads import OTHER_ROADS, ROADS
 
 def updated() -> dict[Path, str]:
     """The READMEs as they should be."""
-    config = (QUICKSTART / "nequip_finetune.yaml").read_text()
+    config = (RECIPES / "sparse_data" / "nequip_finetune.yaml").read_text()
     block = f"```yaml\n{config}```"
     return {
         README: with_table(README.read_text(), "nequip config", block),

@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
 GPUS = 4  # that Slurm gives away, and nobody has
 RUNNING = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED")
@@ -51,6 +53,11 @@ def unusable() -> str | None:
         return "only root can start a Slurm cluster"
     absent = [program for program in PROGRAMS if shutil.which(program, path=search_path()) is None]
     return f"{', '.join(absent)}: not installed" if absent else None
+
+
+def needs_slurm(test):
+    reason = unusable()
+    return pytest.mark.slurm(pytest.mark.skipif(reason is not None, reason=str(reason))(test))
 
 
 def search_path() -> str:

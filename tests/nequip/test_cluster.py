@@ -1,0 +1,61 @@
+"""The batch script for NequIP, run to the end by a real Slurm on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from commands import SCRIPTS
+from datafiles import RECIPES
+from slurm import needs_slurm
+from training import CUTOFF, Run
+
+CONFIG = RECIPES / "sparse_data" / "nequip_finetune.yaml"
+EPOCHS = 60
+
+
+class Result(Run):
+    """What the recipe's configuration leaves behind."""
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "last.ckpt"
+
+
+@pytest.fixture
+def submit(cluster, files, foundation, tmp_path, monkeypatch):
+    """Submit the shrunk configuration of the recipe under a name; returns the job."""
+    monkeypatch.setenv("PATH", str(SCRIPTS), prepend=":")
+    monkeypatch.setenv("VENV", "")
+    monkeypatch.setenv("DEVICE", "cpu")
+    overrides = [
+        f"package={foundation}",
+        f"train_file={files.ethanol}",
+        "shifts={H: -467.0, C: -467.0, N: 0.0, O: -467.0}",
+        f"cutoff={CUTOFF}",
+        f"trainer.max_epochs={EPOCHS}",
+    ]
+
+    def submitted(name: str) -> str:
+        return cluster.submit(
+            RECIPES / "cluster" / "nequip.slurm", str(CONFIG), str(tmp_path / name), *overrides,
+            options=[f"--output={tmp_path / name}.log", "--cpus-per-task=1"], cwd=RECIPES.parent,
+        )  # fmt: skip
+
+    return submitted
+
+
+@needs_slurm
+def test_a_killed_job_goes_on_and_ends_alike(cluster, submit, tmp_path):
+    whole, killed = submit("whole"), submit("killed")
+    log = tmp_path / "killed.log"
+    cluster.wait_for(lambda: (tmp_path / "killed" / "last.ckpt").exists(), "a checkpoint", 120)
+    cluster.call("scancel", "--batch", "--signal=USR1", killed)
+    cluster.start_again(killed)
+    assert cluster.wait(whole) + cluster.wait(killed) == ["COMPLETED"] * 2, log.read_text()[-3000:]
+    assert log.read_text().count("time is nearly over: requeued") == 1
+    assert log.read_text().count("Restored all states from the checkpoint") == 1
+    ends = [Result(tmp_path / name) for name in ("whole", "killed")]
+    assert [end.state["epoch"] for end in ends] == [EPOCHS - 1] * 2
+    torch.testing.assert_close(ends[1].parameters, ends[0].parameters, rtol=0, atol=0)
