@@ -1,4 +1,4 @@
-"""A Slurm cluster of one node on loopback: Debian's `slurm-wlm` and `munge`, started as root."""
+"""A Slurm cluster of two nodes on loopback: Debian's `slurm-wlm` and `munge`, started as root."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pathlib import Path
 import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
-GPUS = 4  # that Slurm gives away, and nobody has
+GPUS = 4  # of each node, that Slurm gives away and nobody has
+NODES = ("127.0.0.1", "127.0.0.2")  # names that everybody resolves
 RUNNING = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED")
 CONFIGURATION = """\
 ClusterName=test
 SlurmctldHost=localhost
 SlurmctldAddr=127.0.0.1
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -42,7 +42,7 @@ SchedulerParameters=sched_interval=5,bf_interval=5
 ReturnToService=2
 KillWait=5
 GresTypes=gpu
-NodeName=localhost NodeAddr=127.0.0.1 CPUs=64 Gres=gpu:{gpus} State=UNKNOWN
+{nodes}
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -72,18 +72,24 @@ class Cluster:
         self.folder = folder
 
     def start(self) -> None:
-        for name in ("state", "spool"):
+        for name in ("state", *(f"spool-{node}" for node in NODES)):
             (self.folder / name).mkdir()
         self.folder.chmod(0o755)
         (self.folder / "slurm.conf").write_text(
             CONFIGURATION.format(
-                folder=self.folder, controller_port=free_port(), node_port=free_port(), gpus=GPUS
+                folder=self.folder,
+                controller_port=free_port(),
+                nodes="\n".join(
+                    f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={free_port()} "
+                    f"CPUs=64 Gres=gpu:{GPUS} State=UNKNOWN"
+                    for node in NODES
+                ),
             )
         )
         for number in range(GPUS):  # a device that Slurm may find
             (self.folder / f"gpu{number}").symlink_to("/dev/null")
         (self.folder / "gres.conf").write_text(
-            f"AutoDetect=off\nNodeName=localhost Name=gpu File={self.folder}/gpu[0-{GPUS - 1}]\n"
+            f"AutoDetect=off\nName=gpu File={self.folder}/gpu[0-{GPUS - 1}]\n"
         )
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
@@ -94,12 +100,14 @@ class Cluster:
             f"--seed-file={self.folder}/munge.seed",
         )  # fmt: skip
         self.call("slurmctld", "-c")
-        self.call("slurmd", "-N", "localhost")
-        self.wait_for(lambda: "idle" in self.call("sinfo", "--noheader"), "an idle node")
+        for node in NODES:
+            self.call("slurmd", "-N", node)
+        idle = ("sinfo", "--noheader", "--Node", "--states=idle")
+        self.wait_for(lambda: len(self.call(*idle).splitlines()) == len(NODES), "idle nodes")
 
     def stop(self) -> None:
         self.call("scancel", "--user=root")
-        for daemon in ("slurmd", "slurmctld", "munged"):
+        for daemon in (*(f"slurmd-{node}" for node in NODES), "slurmctld", "munged"):
             path = self.folder / f"{daemon}.pid"
             if path.exists():
                 subprocess.run(["kill", path.read_text().strip()], check=False)

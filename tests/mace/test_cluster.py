@@ -90,8 +90,11 @@ def test_one_gpu(submit, tmp_path):
     ("script", "options"),
     [
         ("several_gpus.slurm", ("--ntasks-per-node=2", "--gres=gpu:2")),
+        ("several_gpus.slurm", ("--nodes=2", "--ntasks-per-node=1", "--gres=gpu:1")),
         ("torchrun.slurm", ("--gres=gpu:2",)),
+        ("torchrun.slurm", ("--nodes=2", "--gres=gpu:1")),
     ],
+    ids=["srun", "srun on two nodes", "torchrun", "torchrun on two nodes"],
 )
 def test_several_gpus(submit, tmp_path, script, options):
     log = submit(script, str(CONFIG), f"--work_dir={tmp_path}/run", options=options)
