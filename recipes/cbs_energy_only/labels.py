@@ -35,7 +35,7 @@ def labelled(
     results = known(jobs, lines)
     missing = [job for job in jobs if job.name not in results]
     with ProcessPoolExecutor(processes) as pool, lines.open("a") as file:
-        futures = {pool.submit(composite, job.atoms): job for job in missing}
+        futures = {pool.submit(composite, bare(job.atoms)): job for job in missing}
         for future in tqdm(as_completed(futures), total=len(futures), desc=what, unit="geometry"):
             job = futures[future]
             try:
@@ -46,6 +46,11 @@ def labelled(
             file.write(line(job, results[job.name]) + "\n")
             file.flush()
     return results
+
+
+def bare(atoms: Atoms) -> Atoms:
+    """Without a calculator, which need not be fit for another process."""
+    return Atoms(atoms.numbers, atoms.positions)
 
 
 def line(job: Job, result: Composite) -> str:

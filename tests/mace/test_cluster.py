@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import SCRIPTS
+from readme_commands import batch_calls
 from slurm import needs_slurm
 from training import Run
 
@@ -19,6 +20,7 @@ CONFIG = ROOT / "recipes" / "cbs_energy_only" / "finetune.yaml"
 WORKER = Path(__file__).with_name("distributed_worker.py")
 SHELL = sorted(path for path in CLUSTER.iterdir() if path.suffix in (".sh", ".slurm", ".pbs"))
 FIRST, LATER, LAST = (f"checkpoints/run_run-1_epoch-{epoch}.pt" for epoch in (0, 20, 59))
+
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory) -> Path:
@@ -79,35 +81,30 @@ def submit(cluster, environment, shrunk, tmp_path):
     return submitted
 
 
-@needs_slurm
-def test_one_gpu(submit, tmp_path):
-    submit("one_gpu.slurm", str(CONFIG), f"--work_dir={tmp_path}/run")
-    assert max(Run(tmp_path / "run").column("loss_taylor")) > 0
+SEVERAL = ("several_gpus.slurm", "torchrun.slurm")
+SEEDS = "seeds.slurm"
+CALLS = {name: call for name, call in batch_calls().items() if call.script.name != "nequip.slurm"}
 
 
 @needs_slurm
-@pytest.mark.parametrize(
-    ("script", "options"),
-    [
-        ("several_gpus.slurm", ("--ntasks-per-node=2", "--gres=gpu:2")),
-        ("several_gpus.slurm", ("--nodes=2", "--ntasks-per-node=1", "--gres=gpu:1")),
-        ("torchrun.slurm", ("--gres=gpu:2",)),
-        ("torchrun.slurm", ("--nodes=2", "--gres=gpu:1")),
-    ],
-    ids=["srun", "srun on two nodes", "torchrun", "torchrun on two nodes"],
-)
-def test_several_gpus(submit, tmp_path, script, options):
-    log = submit(script, str(CONFIG), f"--work_dir={tmp_path}/run", options=options)
-    assert "Processes: 2" in log
-    run = Run(tmp_path / "run")
-    assert max(run.column("loss_taylor")) > 0
-
-
-@needs_slurm
-def test_seeds(submit, tmp_path):
-    submit("seeds.slurm", str(CONFIG), str(tmp_path / "runs"), options=("--array=1-2",))
-    one, two = (Run(tmp_path / "runs" / f"seed-{seed}") for seed in (1, 2))
-    assert not torch.equal(one.parameters, two.parameters)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_the_calls_of_the_readmes(submit, tmp_path, call):
+    """With two processes where there are several, and two seeds."""
+    name = call.script.name
+    per_node = 1 if "--nodes=2" in call.options else 2
+    fewer = [f"--ntasks-per-node={per_node}"] if name == "several_gpus.slurm" else []
+    fewer += [f"--gres=gpu:{per_node}"] if name in SEVERAL else []
+    fewer += ["--array=1-2"] if name == SEEDS else []
+    config, *rest = call.arguments
+    folder = tmp_path / "run"
+    where = [str(folder)] if name == SEEDS else [*rest, f"--work_dir={folder}"]
+    log = submit(name, config, *where, options=(*call.options, *fewer))
+    if name == SEEDS:
+        one, two = (Run(folder / f"seed-{seed}") for seed in (1, 2))
+        assert not torch.equal(one.parameters, two.parameters)
+    else:
+        assert max(Run(folder).column("loss_taylor")) > 0
+        assert ("Processes: 2" in log) == (name in SEVERAL)
 
 
 @needs_slurm

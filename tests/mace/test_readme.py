@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import pytest
 from commands import SCRIPTS, command
 from readme import updated
-from readme_tables import README, require_tests
+from readme_commands import calls, users_folder
+from readme_tables import require_tests
 from test_roads import OTHER_ROADS
-from training import Run
+from training import FINETUNE, Run
 
 
 def test_the_tables_are_up_to_date():
@@ -22,27 +22,20 @@ def test_the_other_roads_have_their_tests():
     require_tests(Path(__file__).parent, OTHER_ROADS)
 
 
-@pytest.fixture
-def first_call() -> list[str]:
-    """The flags of the README's first real call."""
-    section = README.read_text().split("## MACE on your own data")[1]
-    call = section.split("```sh")[1].split("```")[0].split("mace_run_train", 1)[1]
-    return shlex.split(call.replace("\\\n", " "))
+CALLS = calls("mace_run_train")
+SHRUNK = ["--name=run", "--device=cpu", "--max_num_epochs=2", "--default_dtype=float64"]
 
 
-def test_the_first_real_call_runs(tmp_path, first_call, files, foundation):
+@pytest.mark.parametrize("words", CALLS.values(), ids=CALLS)
+def test_the_calls_run(tmp_path, words, files, foundation):
     """With a file for the downloaded model, on the CPU, and shrunk."""
-    shrunk = {
-        "--foundation_model": foundation,
-        "--train_file": files.ethanol,
-        "--device": "cpu",
-        "--max_num_epochs": 2,
-        "--default_dtype": "float64",
-        "--name": "run",
-    }
-    flags = [flag for flag in first_call if flag.split("=")[0] not in shrunk]
-    assert len(flags) + len(shrunk) == len(first_call)
-    overrides = [f"{name}={value}" for name, value in shrunk.items()]
-    done = command(tmp_path, [str(SCRIPTS / "mace_run_train")], *flags, *overrides)
+    folder = users_folder(tmp_path, files.ethanol)
+    flags = [word for word in words if word != "..."]
+    if "..." in words:
+        flags += ["--train_file=train.xyz", *FINETUNE]
+    if not any(word.endswith("_scratch.yaml") for word in words):
+        flags += [f"--foundation_model={foundation}"]
+    done = command(folder, [str(SCRIPTS / "mace_run_train")], *flags, *SHRUNK)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert max(Run(tmp_path).column("loss_taylor")) > 0
+    weak = not any(word.endswith(("_scratch.yaml", "--loss=weighted")) for word in words)
+    assert (max(Run(folder).steps[-1].get("loss_taylor", 0), 0) > 0) == weak

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from commands import SCRIPTS
-from datafiles import RECIPES
+from readme_commands import ROOT, batch_calls
 from slurm import needs_slurm
 from training import CUTOFF, Run
 
-CONFIG = RECIPES / "sparse_data" / "nequip_finetune.yaml"
+(CALL,) = (call for call in batch_calls().values() if call.script.name == "nequip.slurm")
 EPOCHS = 60
 
 
@@ -25,11 +25,12 @@ class Result(Run):
 
 @pytest.fixture
 def submit(cluster, files, foundation, tmp_path, monkeypatch):
-    """Submit the shrunk configuration of the recipe under a name; returns the job."""
+    """Submit the README's call, shrunk, with a folder of that name; returns the job."""
     monkeypatch.setenv("PATH", str(SCRIPTS), prepend=":")
     monkeypatch.setenv("VENV", "")
     monkeypatch.setenv("DEVICE", "cpu")
-    overrides = [
+    config, _, *overrides = CALL.arguments
+    overrides += [
         f"package={foundation}",
         f"train_file={files.ethanol}",
         "shifts={H: -467.0, C: -467.0, N: 0.0, O: -467.0}",
@@ -39,8 +40,8 @@ def submit(cluster, files, foundation, tmp_path, monkeypatch):
 
     def submitted(name: str) -> str:
         return cluster.submit(
-            RECIPES / "cluster" / "nequip.slurm", str(CONFIG), str(tmp_path / name), *overrides,
-            options=[f"--output={tmp_path / name}.log", "--cpus-per-task=1"], cwd=RECIPES.parent,
+            CALL.script, config, str(tmp_path / name), *overrides, cwd=ROOT,
+            options=[*CALL.options, f"--output={tmp_path / name}.log", "--cpus-per-task=1"],
         )  # fmt: skip
 
     return submitted

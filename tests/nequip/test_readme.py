@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from commands import trained
+import pytest
+import torch
+from commands import run_command, trained
+from datafiles import RECIPES
 from omegaconf import OmegaConf
 from readme import updated
+from readme_commands import calls, users_folder
 from readme_tables import README, require_tests
 from test_roads import OTHER_ROADS
 from training import CUTOFF, LOSSES, MODULES, base_config
@@ -42,6 +46,29 @@ def host_module(path: str) -> type:
     import nequip.train
 
     return getattr(nequip.train, path.rpartition(".")[2])
+
+
+CALLS = calls("nequip-train")
+SHRUNK = (
+    f"cutoff={CUTOFF}", "shifts={H: -467.0, C: -467.0, N: 0.0, O: -467.0}", "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", CALLS.values(), ids=CALLS)
+def test_the_calls_run(tmp_path, monkeypatch, words, files, foundation):
+    """With a small foundation, on the CPU, and shrunk; the last model is that of the last epoch."""
+    scratch = "nequip_scratch" in words
+    folder = users_folder(tmp_path, files.ethanol_forces if scratch else files.ethanol)
+    (folder / "config.yaml").symlink_to(RECIPES / "sparse_data" / "nequip_finetune.yaml")
+    monkeypatch.chdir(folder)
+    overrides = [word.replace("$PWD", str(folder)) for word in words]
+    overrides += [f"train_file={folder}/train.xyz", *SHRUNK, f"hydra.run.dir={folder}/run"]
+    overrides += [] if scratch else [f"package={foundation}"]
+    done = run_command("nequip-train", *overrides)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    last = torch.load(folder / "run" / "last.ckpt", weights_only=False)
+    assert last["epoch"] == 1
 
 
 def test_the_configuration_of_the_readme_trains(tmp_path, files, foundation):

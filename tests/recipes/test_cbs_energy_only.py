@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.morse import MorsePotential
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import Hartree
 from composite import Composite, ConvergenceError, correlation_limit, hartree_fock_limit
 from differences import Modes, force_jobs, forces_of, frequencies, reduced_hessian
@@ -85,6 +86,8 @@ def counted(atoms: Atoms) -> Composite:
 def test_labels_are_kept_and_failures_are_left_out(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(labels, "composite", counted)
     jobs = [Job(f"job-{index}", Atoms("He", [[index, 0, 0]])) for index in range(4)]
+    jobs[0].atoms.calc = SinglePointCalculator(jobs[0].atoms)
+    jobs[0].atoms.calc.handle = lambda: None  # which no other process can have
     lines = tmp_path / "labels.jsonl"
     first = labelled(jobs, lines, processes=2, what="test")
     assert set(first) == {"job-0", "job-1", "job-3"}

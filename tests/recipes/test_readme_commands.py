@@ -1,0 +1,54 @@
+"""No command in the READMEs rots: each is run, shrunk, by a test that is named here."""
+
+from __future__ import annotations
+
+import configparser
+import shlex
+import subprocess
+
+import pytest
+from readme_commands import READMES, ROOT, calls, commands_of
+
+BY_PROGRAM = {
+    "mace_run_train": "mace/test_readme.py",
+    "nequip-train": "nequip/test_readme.py",
+    "sbatch": "mace/test_cluster.py and nequip/test_cluster.py",
+    "make": "recipes/test_readme_commands.py",
+    "pip": "recipes/test_readme_commands.py",
+}
+EXACTLY = {
+    "python recipes/quickstart/run.py": "recipes/test_quickstart.py",
+    "python recipes/quickstart/run.py --host=nequip": "recipes/test_quickstart.py",
+    "export PYTHONPATH=recipes/quickstart": "datafiles.py",
+    "python recipes/benchmark/run.py learning_rates --data mine.xyz --energy-key energy "
+    "--forces-key forces --foundation mace-model.model": "recipes/test_benchmark.py",
+    "python recipes/benchmark/run.py learning_rates --host nequip": "recipes/test_benchmark.py",
+    "qsub -v CONFIG=recipes/cbs_energy_only/finetune.yaml recipes/cluster/one_gpu.pbs": (
+        "mace/test_cluster.py"
+    ),
+}
+
+
+def test_every_command_has_a_test():
+    known = {shlex.join(shlex.split(command)) for command in EXACTLY}
+    for readme in READMES:
+        for words in commands_of(readme):
+            assert words[0] in BY_PROGRAM or shlex.join(words) in known, (readme, words)
+    for tests in {*BY_PROGRAM.values(), *EXACTLY.values()}:
+        for file in tests.split(" and "):
+            assert (ROOT / "tests" / file).exists(), file
+
+
+@pytest.mark.parametrize("words", calls("make").values(), ids=" ".join)
+def test_make_knows_the_target(words):
+    done = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize("words", calls("pip").values(), ids=" ".join)
+def test_pip_knows_the_extras(words):
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    action, package = words
+    assert action == "install"
+    assert package.removeprefix(".[").removesuffix("]") in setup["options.extras_require"]
