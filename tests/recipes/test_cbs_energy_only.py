@@ -11,12 +11,15 @@ import pytest
 from ase import Atoms
 from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read
 from ase.units import Hartree
 from composite import Composite, ConvergenceError, correlation_limit, hartree_fock_limit
+from datafiles import RECIPES, run_recipe
 from differences import Modes, force_jobs, forces_of, frequencies, reduced_hessian
 from labels import Job, labelled
 from vibrations import force_hessian, harmonic_wavenumbers, relaxed
 
+CBS = RECIPES / "cbs_energy_only"
 WATER = Atoms(
     "OH2",
     [
@@ -146,3 +149,29 @@ def test_newton_finds_the_minimum(tetrahedron):
 def test_a_linear_molecule_has_a_vibration_more():
     atoms = Atoms("CO2", [[0, 0, 0], [0, 0, 1.16], [0, 0, -1.16]])
     assert Modes.of(atoms, np.eye(9)).steps.shape == (4, 3, 3)
+
+
+@pytest.mark.slow
+def test_the_data_of_hydrogen(tmp_path):
+    """By the command of the README: the bond length and the harmonic wavenumber are H₂'s.
+
+    0.7414 Å and 4401 cm⁻¹: Huber and Herzberg, Constants of Diatomic Molecules (1979).
+    """
+    pytest.importorskip("tblite.ase", reason="tblite is not installed")
+    arguments = [f"--out={tmp_path}", "--molecule=H2", "--train=3", "--test=2", "--processes=2"]
+    run_recipe(CBS / "make_data.py", *arguments)
+    minimum = read(tmp_path / "minimum.xyz")
+    assert minimum.get_distance(0, 1) == pytest.approx(0.7414, abs=5e-4)
+    assert minimum.info["wavenumbers"] == pytest.approx(4401, abs=5)
+    train, test = (read(tmp_path / f"{name}.xyz", ":") for name in ("train", "test"))
+    assert len(train) == 3
+    assert not any("REF_forces" in frame.arrays for frame in train)
+    assert all(frame.info["REF_energy"] > minimum.info["REF_energy"] for frame in (*train, *test))
+    for frame in test:  # outwards where the bond is short, inwards where it is long
+        bond = frame.positions[1] - frame.positions[0]
+        length = np.linalg.norm(bond)
+        pull = frame.arrays["REF_forces"][1] @ bond / length
+        assert np.sign(pull) == np.sign(0.7414 - length)
+    before = (tmp_path / "labels.jsonl").read_text()
+    run_recipe(CBS / "make_data.py", *arguments)
+    assert (tmp_path / "labels.jsonl").read_text() == before
