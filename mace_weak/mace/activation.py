@@ -8,6 +8,7 @@ in ``mace_run_train`` happens later. Where MACE is never imported, nothing else 
 from __future__ import annotations
 
 import os
+import sys
 from types import ModuleType
 
 OPT_OUT = "MACE_WEAK_ACTIVATE"
@@ -38,9 +39,17 @@ def register() -> None:
 
 
 def _wrap(module: ModuleType) -> None:
-    from mace_weak.mace.wrappers import wrap_module
+    """Wrap ``module``, and those that were imported before torch was."""
+    from mace_weak.mace.wrappers import rebind, wrap_module
 
-    wrap_module(module)
+    loaded = [sys.modules[name] for name in WRAPPED_MODULES if name in sys.modules]
+    for each in (*loaded, module):
+        wrap_module(each)
+    if PACKAGE in sys.modules:
+        rebind(sys.modules[PACKAGE], loaded)
+
+
+PACKAGE = "mace.tools"  # has the functions of its modules under its own name, too
 
 
 WRAPPED_MODULES = (

@@ -7,7 +7,7 @@ The session of the run is the one piece of state, since MACE's functions do not 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -110,9 +110,20 @@ def wrap_module(module: ModuleType) -> None:
             wrapt.wrap_function_wrapper(module, name, wrapper)
 
 
+def rebind(package: ModuleType, modules: Iterable[ModuleType]) -> None:
+    """Let a package that took functions from ``modules`` have the wrapped ones."""
+    for module in modules:
+        for name in WRAPPERS:
+            function = vars(module).get(name)
+            original = getattr(function, "__wrapped__", None)
+            if original is not None and vars(package).get(name) is original:
+                setattr(package, name, function)
+
+
 def _refuse_losses(module: ModuleType, reason: str) -> None:
     """Let the parser of an unsupported MACE say why it has no weak losses."""
-    if not hasattr(module, "build_default_arg_parser"):
+    parser = vars(module).get("build_default_arg_parser")
+    if parser is None or isinstance(parser, wrapt.FunctionWrapper):
         return
 
     def refuse(wrapped: Callable, _: Any, args: Any, kwargs: Any) -> Any:

@@ -12,7 +12,6 @@ training_arguments() {
 checkpoints_dir() {
     python - "${arguments[@]}" <<'PYTHON' | tail -n 1
 import sys
-import torch  # first, so that the parser knows the weak losses
 from mace.tools import build_default_arg_parser
 known, _ = build_default_arg_parser().parse_known_args(sys.argv[1:])
 print(known.checkpoints_dir or f"{known.work_dir}/checkpoints")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -65,15 +64,24 @@ def test_a_refusal_is_one_line_on_the_command_line(tmp_path, flags):
     assert "Traceback" not in done.stderr
 
 
-def output_of(program: str, **environment: str) -> str:
+def output_of(program: str, *, warnings: str = "error") -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        env={**os.environ, **environment},
+        [sys.executable, "-W", warnings, "-c", program],
         capture_output=True,
         text=True,
         check=True,
     )
     return done.stdout.strip()
+
+
+def test_a_script_that_imports_mace_before_torch_has_the_losses():
+    program = (
+        "import sys; from mace.tools import build_default_arg_parser, check_args, evaluate, train\n"
+        "parser = build_default_arg_parser()\n"
+        "flags = ['--name=run', '--train_file=train.xyz', '--loss=weak_taylor']\n"
+        "print(parser.parse_args(flags).loss, type(check_args) == type(evaluate) == type(train))"
+    )
+    assert output_of(program, warnings="ignore").splitlines()[-1] == "weak_taylor True"
 
 
 def test_importing_torch_brings_in_neither_mace_nor_the_adapter():

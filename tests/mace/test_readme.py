@@ -35,6 +35,8 @@ def test_the_calls_run(tmp_path, words, files, foundation):
         flags += ["--train_file=train.xyz", *FINETUNE]
     if not any(word.endswith("_scratch.yaml") for word in words):
         flags += [f"--foundation_model={foundation}"]
+    if any(word.endswith("replay.yaml") for word in words):
+        flags += [f"--pt_train_file={files.molecules}"]
     done = command(folder, [str(SCRIPTS / "mace_run_train")], *flags, *SHRUNK)
     assert done.returncode == 0, done.stderr[-2000:]
     weak = not any(word.endswith(("_scratch.yaml", "--loss=weighted")) for word in words)

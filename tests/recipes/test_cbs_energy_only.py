@@ -151,6 +151,20 @@ def test_a_linear_molecule_has_a_vibration_more():
     assert Modes.of(atoms, np.eye(9)).steps.shape == (4, 3, 3)
 
 
+def test_the_data_is_what_its_script_makes():
+    train, test = (read(CBS / "data" / f"{name}.xyz", ":") for name in ("train", "test"))
+    assert len(train) == 150
+    assert len(test) >= 15
+    assert not any("REF_forces" in frame.arrays for frame in train)
+    assert all(frame.info["level"] == composite.LEVEL for frame in (*train, *test))
+    forces = np.array([frame.arrays["REF_forces"] for frame in test])
+    assert 0.5 < np.sqrt(np.mean(forces**2)) < 5
+    assert np.abs(forces.sum(axis=1)).max() < 0.02  # of differences, each for itself
+    assert composite.composite(test[0]).energy == pytest.approx(
+        test[0].info["REF_energy"], abs=1e-6
+    )
+
+
 @pytest.mark.slow
 def test_the_data_of_hydrogen(tmp_path):
     """By the command of the README: the bond length and the harmonic wavenumber are H₂'s.

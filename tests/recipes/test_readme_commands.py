@@ -23,6 +23,11 @@ EXACTLY = {
     "python recipes/benchmark/run.py learning_rates --data mine.xyz --energy-key energy "
     "--forces-key forces --foundation mace-model.model": "recipes/test_benchmark.py",
     "python recipes/benchmark/run.py learning_rates --host nequip": "recipes/test_benchmark.py",
+    "python recipes/cbs_energy_only/make_data.py --out results/mine --molecule NH3": (
+        "recipes/test_cbs_energy_only.py"
+    ),
+    "python recipes/cbs_energy_only/compare.py foundation=small plain=results/plain/plain.model "
+    "weak_taylor=results/cbs/cbs.model --out results/cbs": "mace/test_compare.py",
     "qsub -v CONFIG=recipes/cbs_energy_only/finetune.yaml recipes/cluster/one_gpu.pbs": (
         "mace/test_cluster.py"
     ),
