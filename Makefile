@@ -43,11 +43,14 @@ quickstart: environment-mace
 quickstart-nequip: environment-nequip
 	$(NEQUIP)/python recipes/quickstart/run.py --host=nequip
 
+# the runs that chose the default weights
+ETHANOL := --train=recipes/quickstart/data/ethanol_pbe_train.xyz \
+	--test=recipes/quickstart/data/ethanol_pbe_test.xyz
 sweep: environment-mace
-	$(MACE)/python recipes/quickstart/run.py --sweep
+	$(MACE)/python recipes/quickstart/run.py --sweep $(ETHANOL)
 
 sweep-nequip: environment-nequip
-	$(NEQUIP)/python recipes/quickstart/run.py --host=nequip --sweep
+	$(NEQUIP)/python recipes/quickstart/run.py --host=nequip --sweep $(ETHANOL)
 
 lint: environment-mace
 	$(MACE)/ruff check .

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--minimum", type=Path, default=DATA / "minimum.xyz")
     parser.add_argument("--out", type=Path, required=True, help="folder of the picture")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--readme", action="store_true", help="write the tables into the README")
+    parser.add_argument("--readme", action="store_true", help="tables and picture into the README")
     options = parser.parse_args()
     named = dict(given.partition("=")[::2] for given in options.models)
     frames = read(options.test, ":")
@@ -88,6 +88,7 @@ def main() -> None:
         readme = HERE / "README.md"
         for marker, table in tables.items():
             readme.write_text(with_table(readme.read_text(), marker, table))
+        draw_parity(found, HERE / "forces.png")
 
 
 if __name__ == "__main__":

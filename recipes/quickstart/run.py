@@ -1,11 +1,11 @@
-"""Fine-tune a small foundation model on 50 energies, with and without the weak losses.
+"""Fine-tune a small foundation model on coupled-cluster energies, with and without the weak losses.
 
 Everything is trained by the hosts' own commands. Prints a table of test errors and writes it with
 a picture to ``--out``::
 
     python recipes/quickstart/run.py                 # plain against weak_taylor, by MACE
     python recipes/quickstart/run.py --host=nequip   # the same by NequIP
-    python recipes/quickstart/run.py --sweep         # the runs that chose the default weights
+    python recipes/quickstart/run.py --sweep         # by several losses and weights
     python recipes/quickstart/run.py --foundation small --train my.xyz --test my_test.xyz
 """
 
@@ -24,6 +24,7 @@ from tables import with_table
 from tqdm import tqdm
 
 HERE = Path(__file__).parent
+CBS = HERE.parent / "cbs_energy_only" / "data"
 
 
 def main() -> None:
@@ -33,14 +34,15 @@ def main() -> None:
     add_training_arguments(parser)
     parser.add_argument("--foundation-data", type=Path, default=DATA / "molecules_gfn1.xyz")
     parser.add_argument("--foundation-epochs", type=int, default=20)
-    parser.add_argument("--train", type=Path, default=DATA / "ethanol_pbe_train.xyz")
-    parser.add_argument("--test", type=Path, default=DATA / "ethanol_pbe_test.xyz")
+    parser.add_argument("--train", type=Path, default=CBS / "train.xyz")
+    parser.add_argument("--test", type=Path, default=CBS / "test.xyz")
     parser.add_argument("--epochs", type=int, default=100, help="epochs of fine-tuning")
     parser.add_argument("--lr", type=float, default=0.01, help="MACE's default is 0.01")
     parser.add_argument("--sweep", action="store_true", help="the runs that chose the defaults")
     parser.add_argument("--readme", action="store_true", help="write the table into the README")
     options = parser.parse_args()
     options.out = (options.out or HERE / "results" / options.host).resolve()
+    options.train, options.test = options.train.resolve(), options.test.resolve()
     host = import_module(f"{options.host}_host")
     foundation = options.foundation or host.train_foundation(
         options.out,
