@@ -76,7 +76,8 @@ def draw_parity(errors: dict[str, Errors], path: Path) -> None:
     for axis, (name, error) in zip(axes.flat, errors.items(), strict=False):
         axis.set_axis_on()
         axis.plot([-limit, limit], [-limit, limit], color="0.6", linewidth=1, zorder=0)
-        axis.scatter(error.reference, error.predicted, s=4, alpha=0.3, linewidths=0)
+        size = 4 if len(error.reference) > 500 else 16
+        axis.scatter(error.reference, error.predicted, s=size, alpha=0.3, linewidths=0)
         axis.set_title(f"{name}\nforce RMSE {error.force_rmse:.0f} meV/Å", fontsize=10)
         axis.set_xlim(-limit, limit)
         axis.set_ylim(-limit, limit)
