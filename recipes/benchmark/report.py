@@ -1,4 +1,4 @@
-"""Tables and figures of the published results: into the README, and into ``figures``.
+"""Tables and figures of the published results: into the READMEs, and into ``figures``.
 
     export PYTHONPATH=recipes/quickstart
     python recipes/benchmark/report.py
@@ -23,7 +23,7 @@ from tables import markdown_table, with_table
 
 PUBLISHED = HERE / "published"
 FIGURES = HERE / "figures"
-README = HERE / "README.md"
+READMES = (HERE / "README.md", HERE.parent / "sparse_data" / "README.md")
 # the column that a set varies beside the learning rate, and the label of its axis
 ACROSS = {
     "lr": "learning rate",
@@ -150,8 +150,8 @@ def panel(axis: Axes, means: pd.DataFrame, across: str, value: str, colors: dict
         axis.axhline(1.0, color="0.8", zorder=0)
 
 
-def report(path: Path, readme: str) -> str:
-    """Draw the figures of one table of results; returns the README with its tables."""
+def report(path: Path) -> dict[str, str]:
+    """Draw the figures of one table of results; returns what READMEs show of it, by its marker."""
     rows = pd.read_csv(path)
     trained = rows[rows["method"] != FOUNDATION]
     across = next((name for name in ("steps", "structures") if trained[name].nunique() > 1), "lr")
@@ -162,18 +162,17 @@ def report(path: Path, readme: str) -> str:
         draw(rows, "seconds", FIGURES / f"{name}_seconds.png", at_best=True, value="force_rmse")
     packages = [column for column in rows.columns if column in ("mace-weak", "mace-torch", "torch")]
     versions = ", ".join(f"{package} {rows[package].iloc[0]}" for package in packages)
-    for kind, text in {"force errors": table(rows, across), "best": best_table(rows)}.items():
-        readme = with_table(readme, f"{name} {kind}", f"{text}\n\n{versions}.")
-    return readme
+    shown = {"force errors": table(rows, across), "best": best_table(rows)}
+    return {f"{name} {kind}": f"{text}\n\n{versions}." for kind, text in shown.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.parse_args()
-    readme = README.read_text()
     for path in sorted(PUBLISHED.glob("*.csv")):
-        readme = report(path, readme)
-    README.write_text(readme)
+        for marker, text in report(path).items():
+            for readme in READMES:
+                readme.write_text(with_table(readme.read_text(), marker, text))
 
 
 if __name__ == "__main__":

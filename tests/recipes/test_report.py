@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from datafiles import HOSTS
+from tables import with_table
 
 if HOSTS["mace"] is None:
     pytest.skip("the report is written in MACE's environment", allow_module_level=True)
@@ -60,9 +61,17 @@ def test_what_a_set_varies_stands_in_the_columns():
 def test_tables_and_figures_are_written(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "FIGURES", tmp_path / "figures")
     rows().to_csv(tmp_path / "rates.csv", index=False)
-    text = "<!-- rates force errors -->\n<!-- end rates force errors -->\n"
-    text = report.report(tmp_path / "rates.csv", text)
+    text = report.report(tmp_path / "rates.csv")["rates force errors"]
     assert "| ethanol | weak_taylor | 105 ± 7 |" in text
     assert "torch 2.13.0." in text
     for name in ("rates", "rates_slope"):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5000
+
+
+def test_the_readmes_show_what_is_published(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "FIGURES", tmp_path)
+    for path in report.PUBLISHED.glob("*.csv"):
+        for marker, text in report.report(path).items():
+            for readme in report.READMES:
+                content = readme.read_text()
+                assert with_table(content, marker, text) == content, "run make benchmark-report"
