@@ -54,7 +54,7 @@ def shrunk(files, foundation) -> list[str]:
         "--valid_fraction=0.3",
         "--default_dtype=float64",
         "--batch_size=2",
-        "--max_num_epochs=3",
+        "--max_num_epochs=1",
         "--eval_interval=1",
         "--plot=False",
         "--pin_memory=False",

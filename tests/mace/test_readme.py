@@ -23,7 +23,7 @@ def test_the_other_roads_have_their_tests():
 
 
 CALLS = calls("mace_run_train")
-SHRUNK = ["--name=run", "--device=cpu", "--max_num_epochs=2", "--default_dtype=float64"]
+SHRUNK = ["--name=run", "--device=cpu", "--max_num_epochs=1", "--default_dtype=float64"]
 
 
 @pytest.mark.parametrize("words", CALLS.values(), ids=CALLS)
@@ -37,7 +37,9 @@ def test_the_calls_run(tmp_path, words, files, foundation):
         flags += [f"--foundation_model={foundation}"]
     if any(word.endswith("replay.yaml") for word in words):
         flags += [f"--pt_train_file={files.molecules}"]
-    done = command(folder, [str(SCRIPTS / "mace_run_train")], *flags, *SHRUNK)
+    done = command(
+        folder, [str(SCRIPTS / "mace_run_train")], *flags, *SHRUNK, f"--work_dir={folder}"
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     weak = not any(word.endswith(("_scratch.yaml", "--loss=weighted")) for word in words)
     assert (max(Run(folder).steps[-1].get("loss_taylor", 0), 0) > 0) == weak

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase.io import read
-from datafiles import HOSTS, QUICKSTART, run_recipe
+from datafiles import HOSTS, QUICKSTART, run_recipe, write_files
 from make_data import closed_shell_molecules
 
 DATA = QUICKSTART / "data"
@@ -13,10 +13,10 @@ DATA = QUICKSTART / "data"
 
 @pytest.mark.parametrize("host", [host for host, version in HOSTS.items() if version])
 def test_the_quickstart_trains_and_compares(tmp_path, host):
-    """Shrunk to one epoch of each training."""
+    """Shrunk to one epoch of each training, and few molecules for the foundation."""
     output = run_recipe(
         QUICKSTART / "run.py", f"--host={host}", f"--out={tmp_path}", "--epochs=1",
-        "--foundation-epochs=1",
+        "--foundation-epochs=1", f"--foundation-data={write_files(tmp_path).molecules}",
     )  # fmt: skip
     rows = [line.split("|")[1:-1] for line in output.splitlines() if line.startswith("| ")]
     values = {row[0].strip(): [float(cell) for cell in row[1:]] for row in rows[2:]}
