@@ -5,21 +5,20 @@ A host shows the options under their names with the prefix ``weak_``.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mace_weak.displacements import DIRECTIONS, GAUSSIAN
 from mace_weak.errors import WeakLossError
 from mace_weak.losses import SPATIAL, TAYLOR, loss_terms
+from mace_weak.option import PREFIX, Option, finite, whole
 from mace_weak.schedules import LEARNING_RATE, REFERENCE_LEARNING_RATE, SCHEDULES
 
 AUTO = "auto"
 NONE = "none"
 MODEL_LABELS = "model"
 REFERENCE_LABELS = "reference"
-PREFIX = "weak_"
 
 # default weights relative to the supervised energy term: measured in recipes/quickstart; the
 # spatial residual has twice the mean square length, |d − d′|², so its square is four times as large
@@ -27,59 +26,8 @@ ANCHORED_WEIGHTS = {TAYLOR: 10.0, SPATIAL: 2.5}
 PLAIN_WEIGHTS = {TAYLOR: 0.001, SPATIAL: 0.001}
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option: how its text is read, its default, its range and what it means."""
-
-    name: str
-    parse: Callable[[str], Any]
-    default: Any
-    meaning: str
-    choices: tuple[str, ...] = ()
-    valid: Callable[[Any], bool] = lambda value: True
-    range: str = ""
-
-    @property
-    def key(self) -> str:
-        return PREFIX + self.name
-
-    @property
-    def flag(self) -> str:
-        return f"--{self.key}"
-
-    def check(self, value: Any) -> Any:
-        """``value`` as the option's type.
-
-        Raises:
-            WeakLossError: if it is of another type, or outside the option's range or choices.
-        """
-        expected = self.range or f"one of {', '.join(self.choices)}"
-        try:
-            parsed = self.parse(value)
-        except (TypeError, ValueError):
-            raise WeakLossError(f"{self.key} must be {expected}, not '{value}'") from None
-        if (self.choices and parsed not in self.choices) or not self.valid(parsed):
-            raise WeakLossError(f"{self.key} must be {expected}, not '{value}'")
-        return parsed
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(value)
-    return number
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, str):
-        return int(value)
-    if value != int(value):
-        raise ValueError(value)
-    return int(value)
-
-
 def _weight(value: Any) -> float | str:
-    return AUTO if value == AUTO else _finite(value)
+    return AUTO if value == AUTO else finite(value)
 
 
 def _anchor(value: Any) -> str:
@@ -109,7 +57,7 @@ def _weight_option(term: str, name: str) -> Option:
 def _fraction_option(name: str, meaning: str) -> Option:
     return Option(
         name=name,
-        parse=_finite,
+        parse=finite,
         default=1.0,
         valid=lambda value: 0 < value <= 1,
         range="a number above 0 and up to 1",
@@ -122,7 +70,7 @@ OPTIONS: tuple[Option, ...] = (
     _weight_option(SPATIAL, "spatial-consistency (PISC)"),
     Option(
         name="displacement",
-        parse=_finite,
+        parse=finite,
         default=0.05,
         valid=lambda value: 0 < value <= 0.5,
         range="a length in Å, above 0 and up to 0.5",
@@ -162,7 +110,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="start_epoch",
-        parse=_whole,
+        parse=whole,
         default=0,
         valid=lambda value: value >= 0,
         range="a whole number of at least 0",
@@ -170,7 +118,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="every",
-        parse=_whole,
+        parse=whole,
         default=1,
         valid=lambda value: value >= 1,
         range="a whole number of at least 1",

@@ -6,7 +6,8 @@ import pytest
 
 from mace_weak.errors import WeakLossError
 from mace_weak.losses import SPATIAL, TAYLOR, loss_terms
-from mace_weak.options import ANCHORED_WEIGHTS, OPTIONS, PLAIN_WEIGHTS, PREFIX, WeakOptions
+from mace_weak.option import PREFIX
+from mace_weak.options import ANCHORED_WEIGHTS, OPTIONS, PLAIN_WEIGHTS, WeakOptions
 
 
 def test_defaults_pass_their_own_checks():

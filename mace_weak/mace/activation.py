@@ -38,20 +38,18 @@ def register() -> None:
         wrapt.register_post_import_hook(_wrap, module)
 
 
-def _wrap(module: ModuleType) -> None:
-    """Wrap ``module``, and those that were imported before torch was."""
+def _wrap(_: ModuleType) -> None:
+    """Wrap the module just imported, and those that were imported before torch was."""
     from mace_weak.mace.wrappers import rebind, wrap_module
 
     loaded = [sys.modules[name] for name in WRAPPED_MODULES if name in sys.modules]
-    for each in (*loaded, module):
-        wrap_module(each)
+    for module in loaded:
+        wrap_module(module)
     if PACKAGE in sys.modules:
         rebind(sys.modules[PACKAGE], loaded)
 
 
 PACKAGE = "mace.tools"  # has the functions of its modules under its own name, too
-
-
 WRAPPED_MODULES = (
     "mace.tools.arg_parser",
     "mace.tools.arg_parser_tools",

@@ -10,7 +10,8 @@ from typing import Any
 from mace_weak.errors import WeakLossError
 from mace_weak.losses import LOSS_TERMS
 from mace_weak.mace.accelerated import refuse_absent_backends
-from mace_weak.options import AUTO, OPTIONS, PREFIX, Option, WeakOptions, refuse_idle_weights
+from mace_weak.option import PREFIX, Option
+from mace_weak.options import AUTO, OPTIONS, WeakOptions, refuse_idle_weights
 
 BASE_LOSSES = ("weighted", "huber", "universal", "stress", "virials", "l1l2energyforces")
 BASE_LOSSES_OF_STAGE_TWO = ("weighted", "universal", "stress", "virials")

@@ -96,18 +96,23 @@ def wrap_module(module: ModuleType) -> None:
     In a MACE outside the supported range nothing is wrapped, and its parser refuses the losses
     with the reason.
     """
-    if Path(str(module.__file__)).with_name(PATCH_MODULE).exists():
+    unwrapped = {name: wrapper for name, wrapper in WRAPPERS.items() if _is_unwrapped(module, name)}
+    if not unwrapped or Path(str(module.__file__)).with_name(PATCH_MODULE).exists():
         return
     try:
         require_supported(MACE)
     except WeakLossError as error:
         _refuse_losses(module, str(error))
         return
-    for name, wrapper in WRAPPERS.items():
-        function = vars(module).get(name)
-        defined_here = getattr(function, "__module__", None) == module.__name__
-        if defined_here and not isinstance(function, wrapt.FunctionWrapper):
-            wrapt.wrap_function_wrapper(module, name, wrapper)
+    for name, wrapper in unwrapped.items():
+        wrapt.wrap_function_wrapper(module, name, wrapper)
+
+
+def _is_unwrapped(module: ModuleType, name: str) -> bool:
+    """Whether ``module`` defines a function of that name that is not wrapped yet."""
+    function = vars(module).get(name)
+    defined_here = getattr(function, "__module__", None) == module.__name__
+    return defined_here and not isinstance(function, wrapt.FunctionWrapper)
 
 
 def rebind(package: ModuleType, modules: Iterable[ModuleType]) -> None:
@@ -122,8 +127,7 @@ def rebind(package: ModuleType, modules: Iterable[ModuleType]) -> None:
 
 def _refuse_losses(module: ModuleType, reason: str) -> None:
     """Let the parser of an unsupported MACE say why it has no weak losses."""
-    parser = vars(module).get("build_default_arg_parser")
-    if parser is None or isinstance(parser, wrapt.FunctionWrapper):
+    if not hasattr(module, "build_default_arg_parser"):
         return
 
     def refuse(wrapped: Callable, _: Any, args: Any, kwargs: Any) -> Any:

@@ -70,17 +70,16 @@ def composite(atoms: Atoms, *, memory: int = 4000) -> Composite:
         ConvergenceError: if a Hartree-Fock or coupled-cluster calculation does not converge.
         ValueError: if the number of electrons is odd.
     """
-    parts: dict[str, float] = {}
-    for level, basis in BASES.items():
-        name = {SMALL: "tz", LARGE: "qz"}[level]
-        fitted = level == LARGE
-        field = hartree_fock(atoms, basis, fitted=fitted, memory=memory)
-        parts[f"hf_{name}"] = float(field.e_tot)
-        frozen = frozen_orbitals(atoms)
-        parts[f"mp2_{name}"] = float(second_order(field, frozen, fitted=fitted).run().e_corr)
-        if level == SMALL:
-            parts[f"ccsdt_{name}"] = coupled_cluster(field, frozen)
-    return Composite(**parts)
+    frozen = frozen_orbitals(atoms)
+    small = hartree_fock(atoms, BASES[SMALL], fitted=False, memory=memory)
+    large = hartree_fock(atoms, BASES[LARGE], fitted=True, memory=memory)
+    return Composite(
+        hf_tz=float(small.e_tot),
+        hf_qz=float(large.e_tot),
+        mp2_tz=second_order(small, frozen, fitted=False),
+        mp2_qz=second_order(large, frozen, fitted=True),
+        ccsdt_tz=coupled_cluster(small, frozen),
+    )
 
 
 def hartree_fock(atoms: Atoms, basis: str, *, fitted: bool, memory: int):
@@ -105,15 +104,15 @@ def hartree_fock(atoms: Atoms, basis: str, *, fitted: bool, memory: int):
     return field
 
 
-def second_order(field, frozen: int, *, fitted: bool):
-    """The MP2 calculation; fitted, in the auxiliary basis that is made for it."""
+def second_order(field, frozen: int, *, fitted: bool) -> float:
+    """The correlation energy of MP2, hartree; fitted in the auxiliary basis that is made for it."""
     from pyscf import df, mp
 
     solver = mp.MP2(field, frozen=frozen)
     if fitted:
         auxiliary = df.make_auxbasis(field.mol, mp2fit=True)
         solver.with_df = df.DF(field.mol, auxbasis=auxiliary)
-    return solver
+    return float(solver.run().e_corr)
 
 
 def coupled_cluster(field, frozen: int) -> float:

@@ -9,7 +9,8 @@ from tables import markdown_table, with_table
 from test_roads import OTHER_ROADS, ROADS
 
 from mace_weak.mace.arguments import BASE_LOSS
-from mace_weak.options import OPTIONS, Option
+from mace_weak.option import Option
+from mace_weak.options import OPTIONS
 
 MACE_ONLY = ("base_loss", "heads")
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from commands import SCRIPTS
+from nequip_host import per_type
 from readme_commands import ROOT, batch_calls
 from slurm import needs_slurm
-from training import CUTOFF, Run
+from training import CUTOFF, ETHANOL_SHIFTS, Run
 
 (CALL,) = (call for call in batch_calls().values() if call.script.name == "nequip.slurm")
 EPOCHS = 60
@@ -33,7 +34,7 @@ def submit(cluster, files, foundation, tmp_path, monkeypatch):
     overrides += [
         f"package={foundation}",
         f"train_file={files.ethanol}",
-        "shifts={H: -467.0, C: -467.0, N: 0.0, O: -467.0}",
+        f"shifts={per_type(ETHANOL_SHIFTS)}",
         f"cutoff={CUTOFF}",
         f"trainer.max_epochs={EPOCHS}",
     ]

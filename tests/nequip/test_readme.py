@@ -9,12 +9,13 @@ import pytest
 import torch
 from commands import run_command, trained
 from datafiles import RECIPES
+from nequip_host import per_type
 from omegaconf import OmegaConf
 from readme import updated
 from readme_commands import calls, users_folder
 from readme_tables import README, require_tests
 from test_roads import OTHER_ROADS
-from training import CUTOFF, LOSSES, MODULES, base_config
+from training import CUTOFF, ETHANOL_SHIFTS, LOSSES, MODULES, base_config
 
 from mace_weak.losses import LOSS_TERMS
 from mace_weak.nequip import train
@@ -50,7 +51,7 @@ def host_module(path: str) -> type:
 
 CALLS = calls("nequip-train")
 SHRUNK = (
-    f"cutoff={CUTOFF}", "shifts={H: -467.0, C: -467.0, N: 0.0, O: -467.0}", "trainer.max_epochs=2",
+    f"cutoff={CUTOFF}", f"shifts={per_type(ETHANOL_SHIFTS)}", "trainer.max_epochs=2",
     "trainer.accelerator=cpu",
 )  # fmt: skip
 
@@ -80,7 +81,7 @@ def test_the_configuration_of_the_readme_trains(tmp_path, files, foundation):
         {
             "package": str(foundation),
             "train_file": str(files.ethanol),
-            "shifts": {"H": -467.0, "C": -467.0, "N": 0.0, "O": -467.0},
+            "shifts": ETHANOL_SHIFTS,
             "cutoff": CUTOFF,
             "trainer": {"max_epochs": 2, "logger": trainer["logger"], "log_every_n_steps": 1},
         }

@@ -23,6 +23,7 @@ from mace_weak.nequip.train import LOSS_CLASSES
 Config = dict[str, Any]
 MOLECULE_TYPES = ["H", "C", "N", "O"]
 CUTOFF = 4.0
+ETHANOL_SHIFTS = {"H": -467.0, "C": -467.0, "N": 0.0, "O": -467.0}  # roughly, eV
 QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")
 MODULES = {
     "nequip.train.NequIPLightningModule": "mace_weak.nequip.train.WeakLightningModule",

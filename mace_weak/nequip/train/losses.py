@@ -18,7 +18,8 @@ from mace_weak.nequip.fields import STRUCTURE
 from mace_weak.nequip.graphs import Graph, per_structure
 from mace_weak.nequip.run import WeakRun
 from mace_weak.nequip.supervised import ENERGY_METRIC, chosen_coeffs, supervised_metrics
-from mace_weak.options import OPTIONS, PREFIX, WeakOptions, refuse_idle_weights
+from mace_weak.option import PREFIX
+from mace_weak.options import OPTIONS, WeakOptions, refuse_idle_weights
 from mace_weak.penalties import squared
 from mace_weak.schedules import REFERENCE_LEARNING_RATE
 from mace_weak.step import require_finite
