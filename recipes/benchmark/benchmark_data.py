@@ -7,12 +7,13 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.io import read, write
 from benchmark_cases import Case, Source
+
+from mace_weak.command.frames import bare, label
 
 ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
 VALID_FRACTION = 0.1  # MACE wants some; nothing is chosen by them
@@ -68,7 +69,7 @@ def frames_of(source: Source, shared: Path, *, forces_needed: bool) -> list[Atom
     """
     frames = []
     for atoms in read(source.path(shared), source.index):
-        frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        frame = bare(atoms)
         frame.info[ENERGY] = label(atoms, source.energy_key)
         if frame.info[ENERGY] is None:
             raise SystemExit(f"a structure of {source.file} has no energy '{source.energy_key}'")
@@ -83,25 +84,12 @@ def frames_of(source: Source, shared: Path, *, forces_needed: bool) -> list[Atom
     return PARTS[source.part](frames)
 
 
-def label(atoms: Atoms, key: str) -> Any:
-    """A label by its key, wherever ASE put it; None if it is not there."""
-    results = atoms.calc.results if atoms.calc is not None else {}
-    for place in (atoms.info, atoms.arrays, results):
-        if key in place:
-            return place[key]
-    return None
-
-
 def chosen(frames: list[Atoms], case: Case) -> list[Atoms]:
     """As many structures as the case asks for, chosen by its seed, in random order."""
     if case.structures > len(frames):
         raise SystemExit(f"{case.data} has {len(frames)} structures, not {case.structures}")
     picked = np.random.default_rng(case.seed).permutation(len(frames))[: case.structures]
     return [frames[index] for index in picked]
-
-
-def bare(atoms: Atoms) -> Atoms:
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
 def seeing(*kept: str) -> Relabel:

@@ -11,14 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
 from ase.io import read, write
 from benchmark_cases import SCRATCH, Case, Plan, Source
 from benchmark_data import EXPANSION_LENGTH, LABELS, PARTS, frames_of, write_files
 from datafiles import HOSTS, QUICKSTART, RECIPES, run_recipe
 from datafiles import write_files as write_quickstart_files
-from dynamics import constant_energy
-from make_silicon import silicon_calculator
 
 BENCHMARK = RECIPES / "benchmark"
 HOST = next(host for host, version in HOSTS.items() if version)
@@ -163,15 +160,3 @@ def test_files_of_the_users_are_compared(tmp_path):
     assert all(
         row["force_rmse"] != old["force_rmse"] for row, old in zip(others, rows, strict=True)
     )
-
-
-def test_dynamics_conserve_the_energy_and_notice_broken_bonds():
-    """Silicon of Stillinger and Weber: cold it holds, at 20000 K bonds break."""
-    atoms = bulk("Si", cubic=True)
-    calculator = silicon_calculator()
-    cold = constant_energy(atoms, calculator, temperature=300, steps=200, seed=0)
-    assert (cold.failed, cold.time) == (False, pytest.approx(0.1))
-    assert abs(cold.drift) < 5.0
-    hot = constant_energy(atoms, calculator, temperature=20000, steps=200, seed=0)
-    assert hot.failed
-    assert hot.time < 0.1

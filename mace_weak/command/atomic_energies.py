@@ -1,0 +1,40 @@
+"""Energies of the atoms (E0s): fitted, and the shift from a foundation model's level of theory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+
+@dataclass(frozen=True)
+class CompositionFit:
+    """Energies of the elements (eV) that explain energies best, and what they leave per atom.
+
+    ``unique`` is false where other energies fit as well, as with a single formula: these are the
+    smallest then. ``residuals`` (n_structures,) in eV/atom.
+    """
+
+    energies: dict[str, float]
+    residuals: np.ndarray
+    unique: bool
+
+    @property
+    def rmse(self) -> float:
+        """In meV/atom."""
+        return float(1e3 * np.sqrt(np.mean(self.residuals**2)))
+
+
+def fit_composition(
+    frames: Sequence[Atoms], energies: np.ndarray, elements: Sequence[str]
+) -> CompositionFit:
+    """Least squares of ``energies`` (n_structures,) in eV over the numbers of atoms."""
+    counts = np.array(
+        [[atoms.symbols.count(symbol) for symbol in elements] for atoms in frames], dtype=float
+    )
+    solution, _, rank, _ = np.linalg.lstsq(counts, energies, rcond=None)
+    residuals = (energies - counts @ solution) / counts.sum(axis=1)
+    fitted = dict(zip(elements, solution.tolist(), strict=True))
+    return CompositionFit(fitted, residuals, unique=rank == len(elements))

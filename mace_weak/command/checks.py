@@ -1,0 +1,225 @@
+"""What ``mace-weak check`` looks at, one question after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mace_weak.command.advice import suitable_displacement, training_command
+from mace_weak.command.atomic_energies import CompositionFit, fit_composition
+from mace_weak.command.consistency import TOLERANCE, force_energy_slope
+from mace_weak.command.duplicates import duplicates, leaks
+from mace_weak.command.foundation_checks import Comparison, compare, misfits, unlike_forces
+from mace_weak.command.frames import Keys
+from mace_weak.command.models import Model
+from mace_weak.command.output import Finding, Result, Table
+from mace_weak.command.survey import Survey
+from mace_weak.command.units import ENERGY_UNITS, all_electron_energy, unit_of
+
+OVERLAP = 0.5  # Å, shorter than any bond
+STRONG = 50.0  # eV/Å, a force that no structure worth its label has
+
+
+def checked(
+    train: Survey,
+    valid: Survey | None,
+    test: Survey | None,
+    *,
+    foundation: str | None,
+    model: Model | None,
+    keys: Keys,
+    device: str,
+) -> Result:
+    """Tables, findings and a training command for the files; ``model`` is the foundation's."""
+    others = [survey for survey in (valid, test) if survey is not None]
+    surveys = [train, *others]
+    result = Result(tables=[contents(surveys)])
+    for survey in surveys:
+        result.findings += [*label_findings(survey, keys), *size_findings(survey)]
+        result.findings += duplicates(survey)
+    for other in others:
+        result.findings += [*leaks(train, other), *strangers(train, other)]
+    if len(others) == 2:
+        result.findings += leaks(others[0], others[1])
+    slope, correlation, pairs = force_energy_slope(train)
+    result.findings += inconsistent(slope, correlation)
+    result.findings += foreign_energies(train)
+    comparison = None
+    if model is not None:
+        result.findings += misfits(model, surveys)
+        if train.elements <= set(model.elements):
+            comparison = compare(model, train)
+    if comparison is not None:
+        result.findings += unlike_forces(comparison)
+    fit = fitted(train)
+    if fit is not None:
+        result.tables += [element_table(train, fit, model, comparison), left_table(fit, comparison)]
+    result.tables.append(scales(train, slope, correlation, pairs))
+    result.notes.append(
+        training_command(
+            train, valid, foundation=foundation, model=model, comparison=comparison, keys=keys,
+            device=device,
+        )
+    )  # fmt: skip
+    return result
+
+
+def contents(surveys: Sequence[Survey]) -> Table:
+    """What each file holds."""
+    rows = [
+        [
+            survey.path.name, survey.count, len(survey.groups), min(survey.sizes),
+            max(survey.sizes), *(survey.labels[name] for name in ("energy", "forces", "stress")),
+        ]
+        for survey in surveys
+    ]  # fmt: skip
+    columns = ("file", "structures", "formulas", "fewest atoms", "most atoms")
+    return Table("Files", (*columns, "with energy", "with forces", "with stress"), rows)
+
+
+def label_findings(survey: Survey, keys: Keys) -> Iterator[Finding]:
+    """Labels that are absent, or no numbers."""
+    missing = survey.count - survey.labels["energy"]
+    if missing:
+        yield Finding(
+            f"{survey.path}: {missing} of {survey.count} structures have no energy under the key "
+            f"'{keys.energy}'",
+            "name the key with --energy-key, or remove them: MACE and NequIP fit nothing there",
+        )
+    for name, numbers in survey.bad.items():
+        yield Finding(
+            f"{survey.path}: the {name} of {len(numbers)} structures is NaN or infinite (the first "
+            f"is {numbers[0]}, counted from 0)",
+            "mend or remove them: one is enough to spoil a training",
+        )
+    some = survey.labels["forces"]
+    if 0 < some < survey.count - len(survey.isolated_atoms):
+        yield Finding(
+            f"{survey.path}: only {some} of {survey.count} structures have forces",
+            "with MACE's losses weighted, universal and stress this is fine; huber fits the others "
+            "to zero forces, and NequIP needs ignore_nan",
+        )
+
+
+def size_findings(survey: Survey) -> Iterator[Finding]:
+    """Atoms on top of each other, and forces that are too strong."""
+    shortest = np.array(survey.shortest)
+    if shortest.min() < OVERLAP:
+        yield Finding(
+            f"{survey.path}: {int(np.sum(shortest < OVERLAP))} structures have atoms closer than "
+            f"{OVERLAP:g} Å (structure {int(shortest.argmin())}: {shortest.min():.2g} Å)",
+            "remove them, or convert the positions to Å",
+        )
+    forces = np.array(survey.largest_forces)
+    strongest = np.nanmax(forces, initial=0.0)
+    if strongest > STRONG:
+        yield Finding(
+            f"{survey.path}: {int(np.sum(forces > STRONG))} structures have forces above "
+            f"{STRONG:g} eV/Å (up to {strongest:.3g})",
+            "remove them if they are rare; if most are so, convert the forces to eV/Å",
+        )
+
+
+def strangers(train: Survey, other: Survey) -> Iterator[Finding]:
+    """Elements that the training does not have."""
+    missing = other.elements - train.elements
+    if missing:
+        yield Finding(
+            f"{other.path} has {', '.join(sorted(missing))}, and {train.path} has not",
+            "put some of each element into the training",
+        )
+
+
+def inconsistent(slope: float, correlation: float) -> Iterator[Finding]:
+    """Forces that are not the slopes of the energies."""
+    if np.isnan(slope):
+        return
+    if correlation < -1 + TOLERANCE:
+        yield Finding(
+            f"energies rise along the forces (slope {slope:.2f} between close structures)",
+            "turn the sign of the forces: they are −∂E/∂r, not the gradient",
+        )
+    elif correlation < 1 - TOLERANCE:
+        yield Finding(
+            f"forces and energies do not belong together (correlation {correlation:.2f} between "
+            "close structures)",
+            "take both from one calculation, and the energy without the smearing's entropy only "
+            "if the forces are its slope",
+        )
+    elif abs(slope - 1) > TOLERANCE:
+        yield Finding(
+            f"energies change by {slope:.3g} times the work of the forces",
+            "bring both to eV and eV/Å",
+        )
+
+
+def foreign_energies(train: Survey) -> Iterator[Finding]:
+    """Energies that look like all-electron energies in another unit than eV."""
+    ratios = [
+        float(structure.labels["energy"])
+        / sum(all_electron_energy(symbol) for symbol in structure.atoms.get_chemical_symbols())
+        for structure in train.structures
+        if "energy" in structure.labels
+    ]
+    if not ratios or np.ptp(ratios) > abs(np.median(ratios)):
+        return
+    unit = unit_of(float(np.median(ratios)), ENERGY_UNITS)
+    if unit not in (None, "eV"):
+        yield Finding(
+            f"{train.path}: the energies look like total energies in {unit}", "convert them to eV"
+        )
+
+
+def fitted(train: Survey) -> CompositionFit | None:
+    """The atoms' energies fitted to the sample's own energies."""
+    known = [
+        structure
+        for structure in train.structures
+        if np.isfinite(structure.labels.get("energy", np.nan))
+    ]
+    if not known:
+        return None
+    energies = np.array([float(structure.labels["energy"]) for structure in known])
+    frames = [structure.atoms for structure in known]
+    return fit_composition(frames, energies, sorted(train.elements))
+
+
+def element_table(
+    train: Survey, fit: CompositionFit, model: Model | None, comparison: Comparison | None
+) -> Table:
+    """The energies of the atoms from all sources."""
+    own = (model.atomic_energies if model else None) or {}
+    shift = comparison.shift.energies if comparison else {}
+    rows = [
+        [
+            symbol, own.get(symbol), shift.get(symbol), train.isolated_atoms.get(symbol),
+            fit.energies[symbol],
+        ]
+        for symbol in sorted(train.elements)
+    ]  # fmt: skip
+    columns = ("element", "foundation", "shift to these labels", "isolated atoms", "fitted")
+    ambiguous = "" if fit.unique else "; these formulas do not determine them one by one"
+    return Table(f"Energies of the atoms (E0s), eV{ambiguous}", columns, rows)
+
+
+def left_table(fit: CompositionFit, comparison: Comparison | None) -> Table:
+    """What the energies of the atoms leave to be learned."""
+    rows: list[list[str | float]] = [["fitted atoms alone", fit.rmse]]
+    if comparison is not None:
+        rows.append(["foundation, atoms shifted", comparison.shift.rmse])
+    return Table("What is left of the energies", ("after", "meV/atom"), rows)
+
+
+def scales(train: Survey, slope: float, correlation: float, pairs: int) -> Table:
+    """Lengths, forces and how they go together."""
+    rows: list[list[Any]] = [
+        ["shortest distance, Å", min(train.shortest)],
+        ["displacement that suits the bonds, Å", suitable_displacement(train)],
+        ["largest force, eV/Å", max(train.largest_forces)],
+        ["close pairs of structures", pairs],
+        ["their energies over the work of the forces, slope", slope],
+        ["the same, correlation", correlation],
+    ]
+    return Table("Scales", ("quantity", "value"), [row for row in rows if np.isfinite(row[1])])

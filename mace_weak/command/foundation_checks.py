@@ -1,0 +1,99 @@
+"""Whether a foundation model fits the data: elements, cutoff, level of theory, units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mace_weak.command.atomic_energies import CompositionFit, fit_composition
+from mace_weak.command.models import Model, Prediction, predict
+from mace_weak.command.output import Finding
+from mace_weak.command.progress import progress
+from mace_weak.command.survey import Labelled, Survey
+from mace_weak.command.units import FORCE_UNITS, unit_of
+
+PREDICTED = 200  # structures that the foundation model is run on
+RELATED = 0.7  # correlation from which the forces of two levels belong together
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A foundation model's predictions on some labelled structures.
+
+    ``shift`` fits the difference of the energies, labels minus predictions.
+    """
+
+    structures: Sequence[Labelled]
+    predictions: Sequence[Prediction]
+    shift: CompositionFit
+
+    def forces(self) -> tuple[np.ndarray, np.ndarray]:
+        """Reference and predicted force components (n,), eV/Å."""
+        pairs = [
+            (structure.labels["forces"].ravel(), prediction.forces.ravel())
+            for structure, prediction in zip(self.structures, self.predictions, strict=True)
+            if "forces" in structure.labels
+        ]
+        if not pairs:
+            return np.empty(0), np.empty(0)
+        reference, predicted = (np.concatenate(part) for part in zip(*pairs, strict=True))
+        return reference, predicted
+
+
+def compare(model: Model, survey: Survey) -> Comparison | None:
+    """Run the model on some of the structures with energies; None where there are none."""
+    structures = [
+        structure
+        for structure in survey.structures
+        if np.isfinite(structure.labels.get("energy", np.nan)) and len(structure.atoms) > 1
+    ][:PREDICTED]
+    if not structures:
+        return None
+    frames = [structure.atoms for structure in structures]
+    predictions = list(progress(predict(model, frames), "foundation", total=len(frames)))
+    labels = np.array([float(structure.labels["energy"]) for structure in structures])
+    energies = np.array([prediction.energy for prediction in predictions])
+    elements = [symbol for symbol in model.elements if symbol in survey.elements]
+    return Comparison(structures, predictions, fit_composition(frames, labels - energies, elements))
+
+
+def misfits(model: Model, surveys: Sequence[Survey]) -> Iterator[Finding]:
+    """Elements that the model lacks, and atoms alone within its cutoff."""
+    for survey in surveys:
+        missing = survey.elements - set(model.elements)
+        if missing:
+            yield Finding(
+                f"the foundation model lacks {', '.join(sorted(missing))} of {survey.path} (it has "
+                f"{', '.join(model.elements)})",
+                "choose a foundation model trained on all elements",
+            )
+        alone = int(np.sum(np.array(survey.loneliest) > model.cutoff))
+        if alone:
+            yield Finding(
+                f"{survey.path}: in {alone} structures an atom has no neighbour within the "
+                f"foundation's cutoff, {model.cutoff:g} Å",
+                "remove them, or label the parts alone: the model sees no bond there",
+            )
+
+
+def unlike_forces(comparison: Comparison) -> Iterator[Finding]:
+    """Forces of another sign or unit than the foundation model's."""
+    reference, predicted = comparison.forces()
+    if not reference.size or not np.all(np.isfinite(reference)):
+        return
+    product = float(np.sum(reference * predicted))
+    related = product / np.sqrt(np.sum(reference**2) * np.sum(predicted**2))
+    if related < -RELATED:
+        yield Finding(
+            f"the forces point against the foundation model's (correlation {related:.2f})",
+            "turn their sign: forces are −∂E/∂r, not the gradient",
+        )
+    slope = product / float(np.sum(predicted**2))
+    unit = unit_of(slope, FORCE_UNITS) if related > RELATED else None
+    if unit not in (None, "eV/Å"):
+        yield Finding(
+            f"the forces are {slope:.3g} times the foundation model's: they look like {unit}",
+            "convert them to eV/Å",
+        )

@@ -1,0 +1,82 @@
+"""Labelled structures from extended XYZ files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import iread
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from mace_weak.command.arguments import ENERGY_KEY, FORCES_KEY, STRESS_KEY
+from mace_weak.errors import WeakLossError
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Names under which a file has its labels."""
+
+    energy: str = ENERGY_KEY
+    forces: str = FORCES_KEY
+    stress: str = STRESS_KEY
+
+    def label(self, atoms: Atoms, name: str) -> np.ndarray | None:
+        """The label called ``name`` here, wherever ASE put it, or None.
+
+        Energies () in eV, forces (n_atoms, 3) in eV/Å, stress (6,) in eV/Å³ in Voigt's order.
+        """
+        value = label(atoms, getattr(self, name))
+        if value is None:
+            return None
+        array = np.asarray(value, dtype=float)
+        if name != "stress" or array.shape == (6,):
+            return array
+        return full_3x3_to_voigt_6_stress(array.reshape(3, 3))
+
+    def labels(self, atoms: Atoms) -> Mapping[str, np.ndarray]:
+        """All labels that a structure has, by their names here."""
+        found = {field.name: self.label(atoms, field.name) for field in fields(self)}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def label(atoms: Atoms, key: str) -> Any:
+    """A label by its key, wherever ASE put it; None if it is not there."""
+    results = atoms.calc.results if atoms.calc is not None else {}
+    for place in (atoms.info, atoms.arrays, results):
+        if key in place:
+            return place[key]
+    return None
+
+
+def read_frames(path: Path) -> Iterator[Atoms]:
+    """The structures of a file, one at a time.
+
+    Raises:
+        WeakLossError: if the file is missing, empty or cannot be read.
+    """
+    if not path.is_file():
+        raise WeakLossError(f"there is no file '{path}'")
+    number = -1
+    try:
+        for number, atoms in enumerate(iread(path, index=":")):  # noqa: B007
+            yield atoms
+    except Exception as error:  # ASE's readers fail in many ways
+        raise WeakLossError(
+            f"'{path}' cannot be read behind frame {number} (counted from 0): {error}"
+        ) from error
+    if number < 0:
+        raise WeakLossError(f"'{path}' has no structures")
+
+
+def bare(atoms: Atoms) -> Atoms:
+    """The structure alone, without labels."""
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+
+
+def isolated(atoms: Atoms) -> bool:
+    """Whether a structure is MACE's reference for the energy of an atom."""
+    return len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom"

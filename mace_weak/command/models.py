@@ -1,0 +1,140 @@
+"""Models of either host, from files that the user names.
+
+Loading a model file executes code stored in it.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+
+from mace_weak.command.frames import bare
+from mace_weak.errors import WeakLossError
+from mace_weak.versions import MACE, NEQUIP, installed, supported
+
+NEQUIP_SUFFIXES = (".ckpt", ".nequip.zip", ".nequip.pth", ".nequip.pt2")
+
+
+class Model(Protocol):
+    """A model file, loaded by its host."""
+
+    @property
+    def calculator(self) -> Calculator:
+        """The host's own calculator for ASE."""
+
+    @property
+    def elements(self) -> Sequence[str]:
+        """Symbols of the elements that the model knows."""
+
+    @property
+    def cutoff(self) -> float:
+        """Radius of the neighbourhood of an atom, Å."""
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the model: ``float32`` or ``float64``."""
+
+    @property
+    def atomic_energies(self) -> Mapping[str, float] | None:
+        """Energies of the atoms in the model, eV, if it tells them."""
+
+    def descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
+        """Invariant features of the atoms, averaged in each structure: (n_frames, n_features)."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Energy in eV, forces (n_atoms, 3) in eV/Å, stress (6,) in eV/Å³ of a periodic structure."""
+
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray | None = None
+
+
+def host_of(path: str) -> str:
+    """The distribution that reads a model file, by the file's name."""
+    return NEQUIP if path.endswith(NEQUIP_SUFFIXES) else MACE
+
+
+def load_model(path: str, *, device: str = "cpu", dtype: str = "") -> Model:
+    """The model in a file, or MACE's foundation model of that name (``small``, ``medium`` …).
+
+    ``dtype`` is MACE's ``float32`` or ``float64``; nequip's models keep their own.
+
+    Raises:
+        WeakLossError: if the host is not installed, or it cannot read the file.
+    """
+    host = host_of(path)
+    if installed(host) is None:
+        raise WeakLossError(
+            f"'{path}' is a model of {host}, which is not installed here: use the environment of "
+            f"{host}, or pip install '{host}{supported(host).specifier}'"
+        )
+    try:
+        with _quiet():
+            if host == NEQUIP:
+                from mace_weak.nequip.saved import load_saved
+
+                return load_saved(path, device=device)
+            from mace_weak.mace.saved import load_saved as load_saved_mace
+
+            return load_saved_mace(path, device=device, dtype=dtype)
+    except WeakLossError:
+        raise
+    except Exception as error:  # unpickling fails in many ways
+        raise WeakLossError(
+            f"'{path}' cannot be read as a model of {host} ({type(error).__name__}: {error})"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the hosts say while they load from the standard output, which may be JSON."""
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def predict(model: Model, frames: Iterable[Atoms]) -> Iterator[Prediction]:
+    """Predictions of the host's own calculator, one structure at a time.
+
+    Raises:
+        WeakLossError: if a structure has an element that the model does not know.
+    """
+    for atoms in frames:
+        require_elements(model, atoms)
+        copy = bare(atoms)
+        copy.calc = model.calculator
+        energy, forces = float(copy.get_potential_energy()), np.array(copy.get_forces())
+        yield Prediction(energy, forces, _stress(copy))
+
+
+def _stress(atoms: Atoms) -> np.ndarray | None:
+    if not all(atoms.pbc):
+        return None
+    try:
+        return np.array(atoms.get_stress())
+    except PropertyNotImplementedError:
+        return None
+
+
+def require_elements(model: Model, atoms: Atoms) -> None:
+    """Check that the model knows all elements of a structure.
+
+    Raises:
+        WeakLossError: if it does not.
+    """
+    missing = set(atoms.get_chemical_symbols()) - set(model.elements)
+    if missing:
+        raise WeakLossError(
+            f"{atoms.get_chemical_formula()} has {', '.join(sorted(missing))}, and the model knows "
+            f"only {', '.join(model.elements)}: take a model trained on these elements"
+        )

@@ -1,0 +1,115 @@
+"""What a subcommand has to say, printed as tables or as JSON, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+FINE, FINDING, BAD_USE = 0, 1, 2
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of values under named columns; numbers stay numbers."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]  # of Value
+
+    def records(self) -> list[dict[str, Value]]:
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong, and how to mend it."""
+
+    problem: str
+    mend: str
+
+
+@dataclass
+class Result:
+    """What a subcommand found: tables, findings, files that it wrote, and text to copy."""
+
+    tables: list[Table] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    written: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> int:
+        return FINDING if self.findings else FINE
+
+    def as_json(self) -> str:
+        content = {
+            "status": self.status,
+            "tables": {table.title: table.records() for table in self.tables},
+            "findings": [asdict(finding) for finding in self.findings],
+            "notes": self.notes,
+            "written": [str(path) for path in self.written],
+        }
+        return json.dumps(_without_nan(content), indent=2, ensure_ascii=False)
+
+
+def show(result: Result, *, as_json: bool) -> int:
+    """Print a result; returns the exit status."""
+    if as_json:
+        print(result.as_json())
+    else:
+        _print(result)
+    return result.status
+
+
+def _print(result: Result) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    console = Console(highlight=False)
+    for table in result.tables:
+        drawn = RichTable(title=escape(table.title), title_justify="left", box=box.SIMPLE_HEAD)
+        for number, column in enumerate(table.columns):
+            numeric = any(_is_number(row[number]) for row in table.rows)
+            drawn.add_column(escape(column), justify="right" if numeric else "left")
+        for row in table.rows:
+            drawn.add_row(*(escape(as_text(value)) for value in row))
+        console.print(drawn)
+    for note in result.notes:
+        console.print(escape(note), soft_wrap=True)
+    for finding in result.findings:
+        console.print(f"[bold red]finding[/] {escape(finding.problem)}", soft_wrap=True)
+        console.print(f"        {escape(finding.mend)}", soft_wrap=True)
+    for path in result.written:
+        console.print(f"written {escape(str(path))}", soft_wrap=True)
+    if not result.findings:
+        console.print("[green]nothing found that needs mending[/]")
+
+
+def as_text(value: Value) -> str:
+    """As a table shows a value: numbers with five digits, nothing for none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _without_nan(content: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

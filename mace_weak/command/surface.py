@@ -1,0 +1,84 @@
+"""How smooth and how conservative a model's energy surface is, by its calculator alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from mace_weak.command.frames import bare
+from mace_weak.command.progress import progress
+
+LENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2)  # Å, root mean square displacement of an atom
+LOOP = 0.05  # Å, root mean square radius of a closed path, for an atom
+CORNERS = 16  # of the path: the rule converges faster than any power of them
+
+
+def energy_and_forces(
+    atoms: Atoms, calculator: Calculator, step: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """At ``atoms`` moved by ``step`` (n_atoms, 3) in Å: eV, and (n_atoms, 3) in eV/Å."""
+    moved = bare(atoms)
+    moved.positions += step
+    moved.calc = calculator
+    return float(moved.get_potential_energy()), np.array(moved.get_forces())
+
+
+def random_steps(count: int, n_atoms: int, generator: np.random.Generator) -> np.ndarray:
+    """Normal displacements (count, n_atoms, 3) of root mean square length 1 Å for an atom."""
+    return generator.normal(scale=3**-0.5, size=(count, n_atoms, 3))
+
+
+def taylor_residuals(
+    frames: Sequence[Atoms],
+    calculator: Calculator,
+    *,
+    anchor: Calculator | None = None,
+    seed: int,
+) -> dict[float, float]:
+    """Root mean square of r/N, in meV/atom, for each length of displacement (Å).
+
+    r = E(S+d) − [E(S) − ⟨F(S), d⟩] of Takamoto, Zaverkin and Niepert (2025); with an ``anchor`` of
+    the difference to it. A smooth surface has r ∝ |d|² at short lengths.
+    """
+    generator = np.random.default_rng(seed)
+    squares = dict.fromkeys(LENGTHS, 0.0)
+    for atoms in progress(frames, "Taylor residuals", total=len(frames)):
+        (direction,) = random_steps(1, len(atoms), generator)
+        own = residuals_along(atoms, calculator, direction)
+        if anchor is not None:
+            own = own - residuals_along(atoms, anchor, direction)
+        for length, residual in zip(LENGTHS, own, strict=True):
+            squares[length] += (1e3 * residual / len(atoms)) ** 2 / len(frames)
+    return {length: float(np.sqrt(square)) for length, square in squares.items()}
+
+
+def residuals_along(atoms: Atoms, calculator: Calculator, direction: np.ndarray) -> np.ndarray:
+    """r in eV for each length along ``direction`` (n_atoms, 3), which is of length 1 Å."""
+    energy, forces = energy_and_forces(atoms, calculator, np.zeros_like(direction))
+    work = float(np.sum(forces * direction))
+    there = [energy_and_forces(atoms, calculator, length * direction)[0] for length in LENGTHS]
+    return np.array(there) - energy + np.array(LENGTHS) * work
+
+
+def loop_work(frames: Sequence[Atoms], calculator: Calculator, *, seed: int) -> tuple[float, float]:
+    """Work of the forces around closed paths, and its scale, both root mean squares in meV/atom.
+
+    The path is an ellipse r + ρ(u cos θ + v sin θ) in the space of all positions, the scale the sum
+    of the work's absolute values along it. Forces that are a gradient do no work around it.
+    """
+    generator = np.random.default_rng(seed)
+    works, scales = [], []
+    for atoms in progress(frames, "closed paths", total=len(frames)):
+        u, v = LOOP * random_steps(2, len(atoms), generator)
+        parts = []
+        for angle in np.arange(CORNERS) * 2 * np.pi / CORNERS:
+            _, forces = energy_and_forces(atoms, calculator, u * np.cos(angle) + v * np.sin(angle))
+            tangent = v * np.cos(angle) - u * np.sin(angle)
+            parts.append(float(np.sum(forces * tangent)) * 2 * np.pi / CORNERS)
+        works.append(1e3 * sum(parts) / len(atoms))
+        scales.append(1e3 * sum(abs(part) for part in parts) / len(atoms))
+    work, scale = (float(np.sqrt(np.mean(np.square(found)))) for found in (works, scales))
+    return work, scale

@@ -1,0 +1,100 @@
+"""Saved MACE models, as the command ``mace-weak`` uses them.
+
+Loading a model file executes the code pickled in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import chemical_symbols
+from mace.calculators import MACECalculator, mace_mp
+from mace.data import AtomicData, config_from_atoms
+from mace.modules.utils import extract_invariant
+from mace.tools import AtomicNumberTable
+from mace.tools.torch_geometric.batch import Batch
+
+from mace_weak.errors import WeakLossError
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A MACE model within MACE's calculator."""
+
+    calculator: MACECalculator
+
+    @property
+    def model(self) -> Any:
+        return self.calculator.models[0]
+
+    @property
+    def elements(self) -> Sequence[str]:
+        return [chemical_symbols[number] for number in self.calculator.z_table.zs]
+
+    @property
+    def cutoff(self) -> float:
+        return float(self.calculator.r_max)
+
+    @property
+    def dtype(self) -> str:
+        """``float32`` or ``float64``."""
+        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
+
+    @property
+    def atomic_energies(self) -> Mapping[str, float]:
+        """Energies of the atoms in the model's first head, eV."""
+        energies = self.model.atomic_energies_fn.atomic_energies
+        return dict(zip(self.elements, torch.atleast_2d(energies)[0].tolist(), strict=True))
+
+    def descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
+        """Invariant features of all layers, averaged over atoms: (n_frames, n_features)."""
+        batch = self._batch(frames)
+        with torch.no_grad():
+            output = self.model(batch.to_dict(), compute_force=False)
+        features = self._invariant(output["node_feats"])
+        total = features.new_zeros(len(frames), features.shape[1])
+        total.index_add_(0, batch["batch"], features)
+        return (total / (batch["ptr"][1:] - batch["ptr"][:-1]).unsqueeze(1)).cpu().numpy()
+
+    def _batch(self, frames: Sequence[Atoms]) -> Batch:
+        dtype = next(self.model.parameters()).dtype
+        previous = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            table = AtomicNumberTable([int(number) for number in self.calculator.z_table.zs])
+            graphs = [
+                AtomicData.from_config(config_from_atoms(atoms), z_table=table, cutoff=self.cutoff)
+                for atoms in frames
+            ]
+        finally:
+            torch.set_default_dtype(previous)
+        return Batch.from_data_list(graphs).to(self.calculator.device)
+
+    def _invariant(self, features: torch.Tensor) -> torch.Tensor:
+        irreps = self.model.products[0].linear.irreps_out
+        channels = irreps.dim // (irreps.lmax + 1) ** 2
+        layers = int(self.model.num_interactions)
+        return extract_invariant(
+            features, num_layers=layers, num_features=channels, l_max=irreps.lmax
+        )
+
+
+def load_saved(path: str, *, device: str, dtype: str) -> SavedModel:
+    """The model in a file, or MACE's foundation model of that name.
+
+    ``dtype`` is ``float32`` or ``float64``; empty: as saved.
+
+    Raises:
+        WeakLossError: if there is neither.
+    """
+    if Path(path).is_file():
+        return SavedModel(MACECalculator(model_paths=path, device=device, default_dtype=dtype))
+    if Path(path).suffix or "/" in path:
+        raise WeakLossError(f"there is no model file '{path}'")
+    return SavedModel(mace_mp(model=path, device=device, default_dtype=dtype or "float32"))

@@ -1,0 +1,101 @@
+"""Saved nequip models, as the command ``mace-weak`` uses them.
+
+Loading a model file executes code stored in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from e3nn.o3 import Irreps
+from nequip.data import AtomicDataDict
+from nequip.integrations.ase import NequIPCalculator
+from nequip.nn.graph_model import R_MAX_KEY, TYPE_NAMES_KEY
+
+from mace_weak.errors import WeakLossError
+from mace_weak.nequip.potential import without_derivatives
+
+COMPILED_SUFFIXES = (".pth", ".pt2")
+SHIFTS = "per_type_energy_scale_shift"  # nequip's name of the module with the atomic energies
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A nequip model within nequip's calculator; the types of its atoms are the elements."""
+
+    calculator: NequIPCalculator
+    elements: Sequence[str]
+    cutoff: float
+
+    @property
+    def dtype(self) -> str:
+        """``float32`` or ``float64``."""
+        return str(next(self.calculator.model.parameters()).dtype).removeprefix("torch.")
+
+    @property
+    def atomic_energies(self) -> Mapping[str, float] | None:
+        """Energies of the atoms in the model, eV; None in a compiled model."""
+        for name, module in self.calculator.model.named_modules():
+            if name.rpartition(".")[2] == SHIFTS and getattr(module, "has_shifts", False):
+                shifts = module.shifts.detach().flatten().expand(len(self.elements))
+                return dict(zip(self.elements, shifts.tolist(), strict=True))
+        return None
+
+    def descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
+        """Scalar features of the last layer, averaged over atoms: (n_frames, n_features).
+
+        Raises:
+            WeakLossError: if the model does not tell its features.
+        """
+        model: Any = without_derivatives(self.calculator.model)
+        graphs = [self.calculator.atoms_to_data(atoms) for atoms in frames]
+        with torch.no_grad():
+            output = model(AtomicDataDict.batched_from_list(graphs))
+        features, structure = _scalars(model, output), output[AtomicDataDict.BATCH_KEY]
+        total = features.new_zeros(len(frames), features.shape[1])
+        total.index_add_(0, structure, features)
+        counts = torch.bincount(structure, minlength=len(frames)).unsqueeze(1)
+        return (total / counts).detach().cpu().numpy()
+
+
+def _scalars(model: Any, output: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Invariant features of the atoms: those of the nodes, or of their edges (Allegro)."""
+    irreps = getattr(getattr(model, "model", None), "irreps_out", {})
+    for key in (AtomicDataDict.EDGE_FEATURES_KEY, AtomicDataDict.NODE_FEATURES_KEY):
+        if key not in output or irreps.get(key) is None:
+            continue
+        own = Irreps(str(irreps[key]))
+        columns = [place for (_, ir), place in zip(own, own.slices(), strict=True) if ir.l == 0]
+        features = torch.cat([output[key][:, place] for place in columns], dim=1)
+        if key == AtomicDataDict.NODE_FEATURES_KEY:
+            return features
+        centres = output[AtomicDataDict.EDGE_INDEX_KEY][0]
+        atoms = len(output[AtomicDataDict.POSITIONS_KEY])
+        return features.new_zeros(atoms, features.shape[1]).index_add(0, centres, features)
+    raise WeakLossError(
+        "this model does not tell its features: take its package (.nequip.zip) or checkpoint "
+        "(.ckpt), not a compiled model"
+    )
+
+
+def load_saved(path: str, *, device: str) -> SavedModel:
+    """The model in a package, a checkpoint or a compiled file of nequip.
+
+    Raises:
+        WeakLossError: if there is no such file.
+    """
+    if not Path(path).is_file():
+        raise WeakLossError(f"there is no model file '{path}'")
+    compiled = path.endswith(COMPILED_SUFFIXES)
+    load = NequIPCalculator.from_compiled_model if compiled else NequIPCalculator._from_saved_model
+    calculator = load(path, device=device, chemical_species_to_atom_type_map=True)
+    metadata = getattr(calculator.model, "metadata", None) or calculator.metadata
+    return SavedModel(
+        calculator, str(metadata[TYPE_NAMES_KEY]).split(" "), float(metadata[R_MAX_KEY])
+    )

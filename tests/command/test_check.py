@@ -1,0 +1,191 @@
+"""What ``mace-weak check`` finds in data, and that it finds nothing in good data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase.build import bulk, make_supercell
+from ase.io import read
+from ase.units import Hartree, kcal, mol
+from datafiles import RECIPES
+from labelled import labelled, rattled, written
+from scipy.spatial.transform import Rotation
+
+from mace_weak.command import checks
+from mace_weak.command.atomic_energies import fit_composition
+from mace_weak.command.consistency import force_energy_slope
+from mace_weak.command.fingerprints import fingerprint, nearest, pairs_of
+from mace_weak.command.frames import Keys
+from mace_weak.command.survey import SAMPLE, survey
+from mace_weak.command.units import FORCE_UNITS, all_electron_energy, unit_of
+
+KEYS = Keys()
+AMMONIA = RECIPES / "cbs_energy_only" / "data"
+
+
+def checked(train, valid=None):
+    read_valid = None if valid is None else survey(valid, KEYS)
+    return checks.checked(
+        survey(train, KEYS), read_valid, None, foundation=None, model=None, keys=KEYS, device="cpu"
+    )
+
+
+def problems(train, valid=None) -> str:
+    return "\n".join(finding.problem for finding in checked(train, valid).findings)
+
+
+def test_good_data_have_no_findings(tmp_path):
+    train = written(tmp_path / "train.xyz", rattled(30))
+    valid = written(tmp_path / "valid.xyz", rattled(10, seed=1))
+    result = checked(train, valid)
+    assert result.findings == []
+    assert f"--valid_file={valid}" in result.notes[0]
+
+
+def test_the_projects_own_energies_have_no_findings():
+    assert problems(AMMONIA / "train.xyz", AMMONIA / "test.xyz") == ""
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [(-1.0, "energies rise along the forces"), (mol / kcal, "times the work of the forces")],
+)
+def test_forces_of_another_sign_or_unit_are_found(tmp_path, factor, expected):
+    frames = rattled(30)
+    for atoms in frames:
+        atoms.arrays["REF_forces"] *= factor
+    assert expected in problems(written(tmp_path / "train.xyz", frames))
+
+
+def test_forces_of_other_structures_are_found(tmp_path):
+    frames = rattled(30)
+    forces = [atoms.arrays["REF_forces"] for atoms in frames]
+    for atoms, other in zip(frames, [*forces[1:], forces[0]], strict=True):
+        atoms.arrays["REF_forces"] = other
+    assert "do not belong together" in problems(written(tmp_path / "train.xyz", frames))
+
+
+def test_the_slope_of_consistent_forces_is_one(tmp_path):
+    found = survey(written(tmp_path / "train.xyz", rattled(60, length=0.02)), KEYS)
+    slope, correlation, pairs = force_energy_slope(found)
+    assert pairs > 20
+    assert slope == pytest.approx(1, abs=0.02)
+    assert correlation == pytest.approx(1, abs=0.01)
+
+
+def test_a_rotated_and_relabelled_duplicate_is_found(tmp_path):
+    frames = rattled(20)
+    copy = frames[3].copy()[[0, 3, 1, 2]]
+    copy.positions = Rotation.random(rng=0).apply(copy.positions)
+    frames.append(labelled(copy))
+    found = problems(written(tmp_path / "train.xyz", frames))
+    assert "2 of 21 structures stand there again (as 3 and 20" in found
+    assert "energies differ" not in found
+    frames[-1].info["REF_energy"] += 0.1
+    found = problems(written(tmp_path / "train.xyz", frames))
+    assert "structures 3 and 20 are the same, and their energies differ by 25 meV/atom" in found
+
+
+def test_structures_on_both_sides_of_a_split_are_found(tmp_path):
+    frames = rattled(20)
+    train = written(tmp_path / "train.xyz", frames)
+    moved = frames[5].copy()
+    moved.positions[0, 0] += 0.004
+    valid = written(tmp_path / "valid.xyz", [labelled(moved), *rattled(5, seed=1)])
+    assert "1 of 6 structures of" in problems(train, valid)
+
+
+def test_missing_and_infinite_labels_are_found(tmp_path):
+    frames = rattled(20)
+    del frames[2].info["REF_energy"]
+    frames[4].info["REF_energy"] = np.nan
+    del frames[6].arrays["REF_forces"]
+    found = problems(written(tmp_path / "train.xyz", frames))
+    assert "1 of 20 structures have no energy" in found
+    assert "the energy of 1 structures is NaN or infinite (the first is 4" in found
+    assert "only 19 of 20 structures have forces" in found
+
+
+def test_atoms_on_top_of_each_other_are_found(tmp_path):
+    frames = rattled(20)
+    frames[1].positions[1] = frames[1].positions[2] + [0.1, 0, 0]
+    frames[2].arrays["REF_forces"] *= 1e3
+    found = problems(written(tmp_path / "train.xyz", frames))
+    assert "1 structures have atoms closer than 0.5 Å" in found
+    assert "1 structures have forces above 50 eV/Å" in found
+
+
+def test_an_element_that_only_validation_has_is_found(tmp_path):
+    train = written(tmp_path / "train.xyz", rattled(5))
+    other = rattled(5, seed=1)
+    for atoms in other:
+        atoms.symbols[0] = "P"
+    assert "has P" in problems(train, written(tmp_path / "valid.xyz", other))
+
+
+@pytest.mark.parametrize(("unit", "name"), [(Hartree, "Hartree"), (kcal / mol, "kcal/mol")])
+def test_total_energies_in_another_unit_are_found(tmp_path, unit, name):
+    frames = read(AMMONIA / "train.xyz", ":20")
+    for atoms in frames:
+        atoms.info["REF_energy"] /= unit
+    found = problems(written(tmp_path / "train.xyz", frames))
+    assert f"look like total energies in {name}" in found
+
+
+@pytest.mark.parametrize(
+    ("symbol", "hartree", "tolerance"),  # known total energies, exact or Hartree–Fock
+    [
+        ("He", -2.9037, 0.06),
+        ("Ne", -128.547, 0.01),
+        ("Ar", -526.818, 0.01),
+        ("Kr", -2752.055, 0.01),
+    ],
+)
+def test_all_electron_energies_are_about_right(symbol, hartree, tolerance):
+    assert all_electron_energy(symbol) / Hartree == pytest.approx(hartree, rel=tolerance)
+
+
+def test_units_are_told_apart():
+    for name, size in FORCE_UNITS.items():
+        assert unit_of(0.9 / size, FORCE_UNITS) == name
+    assert unit_of(5.0, FORCE_UNITS) is None
+    assert unit_of(-1.0, FORCE_UNITS) is None
+
+
+def test_fingerprints_of_a_crystal_know_its_strain_and_not_its_orientation():
+    crystal = bulk("Si", cubic=True)
+    crystal.rattle(0.05, seed=0)
+    turned = make_supercell(crystal, [[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    strained = crystal.copy()
+    strained.set_cell(crystal.cell * [1.02, 1, 1], scale_atoms=True)
+    prints = np.array(
+        [fingerprint(atoms, pairs_of(atoms)) for atoms in (crystal, turned, strained)]
+    )
+    _, distance = nearest(prints[1:], prints[:1], within=1.0)
+    assert distance[0] < 1e-5
+    assert distance[1] > 1e-2
+
+
+def test_the_composition_fit_recovers_the_energies_of_the_atoms():
+    frames = read(RECIPES / "quickstart" / "data" / "molecules_gfn1.xyz", ":200")
+    own = {"H": -13.0, "C": -1030.0, "N": -1485.0, "O": -2042.0}
+    energies = np.array([sum(own[symbol] for symbol in atoms.symbols) for atoms in frames])
+    fit = fit_composition(frames, energies, list(own))
+    assert fit.unique
+    assert fit.energies == pytest.approx(own)
+    assert fit.rmse < 1e-6
+    same = [atoms for atoms in frames if str(atoms.symbols) == str(frames[0].symbols)]
+    alone = fit_composition(same, energies[: len(same)], sorted(set(same[0].symbols)))
+    assert not alone.unique
+
+
+def test_a_long_file_is_sampled(tmp_path):
+    frames = rattled(10)
+    long = written(tmp_path / "long.xyz", [frames[number % 10] for number in range(2 * SAMPLE)])
+    found = survey(long, KEYS)
+    numbers = [structure.number for structure in found.structures]
+    assert len(set(numbers)) == SAMPLE
+    assert np.mean(numbers) == pytest.approx(SAMPLE, rel=0.1)
+    steps = list(found.steps)
+    assert len(steps) >= SAMPLE - 1
+    assert all(second.number == first.number + 1 for first, second in steps)

@@ -1,0 +1,37 @@
+"""The command ``mace-weak`` in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+COMMAND = Path(sys.executable).with_name("mace-weak")
+
+
+def mace_weak(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run it on one thread; the output is text."""
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def result_of(*arguments: object, **environment: str) -> dict[str, Any]:
+    """What it says as JSON, of the same status as the process."""
+    done = mace_weak(*arguments, "--json", **environment)
+    assert done.returncode in (0, 1), done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert done.returncode == found["status"]
+    return found
+
+
+def rows_of(result: dict[str, Any], table: str, key: str) -> dict[str, dict[str, Any]]:
+    """The rows of a table by their value of ``key``."""
+    return {row[key]: row for row in result["tables"][table]}

@@ -1,0 +1,72 @@
+"""``mace-weak check`` with a foundation model of MACE, and the training that it proposes."""
+
+from __future__ import annotations
+
+import shlex
+
+import numpy as np
+import pytest
+from ase.io import read, write
+from ase.units import kcal, mol
+from commands import trained
+from console import mace_weak, result_of, rows_of
+from mace.calculators import MACECalculator
+
+
+@pytest.fixture(scope="module")
+def ethanol_check(files, foundation):
+    return result_of("check", files.ethanol, "--foundation", foundation)
+
+
+def test_the_shift_between_the_levels_is_what_the_energies_need(ethanol_check, files):
+    """The atoms' shifts, summed over ethanol, are the mean difference of the energies."""
+    rows = rows_of(ethanol_check, "Energies of the atoms (E0s), eV; these formulas do not "
+                   "determine them one by one", "element")  # fmt: skip
+    left = rows_of(ethanol_check, "What is left of the energies", "after")
+    shift = sum(
+        count * rows[symbol]["shift to these labels"]
+        for symbol, count in {"C": 2, "H": 6, "O": 1}.items()
+    )
+    assert abs(shift) > 1000  # all-electron PBE against GFN1-xTB, eV
+    spread = np.std([atoms.info["REF_energy"] for atoms in read(files.ethanol, ":")]) / 9
+    assert left["fitted atoms alone"]["meV/atom"] == pytest.approx(1e3 * spread, rel=1e-3)
+
+
+def test_the_proposed_training_trains(tmp_path, ethanol_check):
+    (note,) = ethanol_check["notes"]
+    program, *flags = shlex.split(note.replace("\\\n", ""), comments=True)
+    assert program == "mace_run_train"
+    assert "--loss=weak_taylor" in flags
+    assert "--E0s=estimated" in flags
+    run = trained(tmp_path, [program], *flags, "--max_num_epochs=2", "--eval_interval=1")
+    assert max(run.column("loss_taylor")) > 0
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"), [(mol / kcal, "look like kcal/mol/Å"), (-1.0, "point against")]
+)
+def test_forces_in_another_unit_or_sign_than_the_foundations_are_found(
+    tmp_path, files, foundation, factor, expected
+):
+    """The labels are the foundation's own, so that it knows their forces well."""
+    frames = read(files.molecules, ":")
+    calculator = MACECalculator(foundation, device="cpu", default_dtype="float64")
+    for atoms in frames:
+        atoms.calc = calculator
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = None
+        atoms.info["REF_energy"], atoms.arrays["REF_forces"] = energy, factor * forces
+    write(tmp_path / "wrong.xyz", frames)
+    found = result_of("check", tmp_path / "wrong.xyz", "--foundation", foundation)
+    assert expected in str(found["findings"])
+
+
+def test_elements_that_the_foundation_lacks_are_found(files, foundation):
+    found = result_of("check", files.copper, "--foundation", foundation)
+    assert "lacks Cu" in str(found["findings"])
+
+
+def test_a_file_that_is_no_model_is_bad_use(files):
+    done = mace_weak("check", files.ethanol, "--foundation", files.ethanol)
+    assert done.returncode == 2
+    assert "cannot be read as a model of mace-torch" in done.stderr

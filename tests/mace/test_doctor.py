@@ -1,0 +1,26 @@
+"""``mace-weak doctor`` with MACE: it sees what a training would see."""
+
+from __future__ import annotations
+
+from console import result_of, rows_of
+
+from mace_weak.losses import LOSS_TERMS
+
+
+def test_a_sound_environment_has_no_findings():
+    found = result_of("doctor")
+    assert found["findings"] == []
+    roads = rows_of(found, "Roads", "command")
+    assert roads["mace_run_train"]["by"] == "entry point torch.backends"
+    for road in roads.values():
+        assert road["losses that it offers"].split() == list(LOSS_TERMS)
+
+
+def test_a_road_that_is_off_is_found():
+    off = ("MACE_WEAK_ACTIVATE", "TORCH_DEVICE_BACKEND_AUTOLOAD")
+    found = result_of("doctor", **dict.fromkeys(off, "0"))
+    (finding,) = found["findings"]
+    assert finding["problem"].startswith("mace_run_train does not offer weak_taylor")
+    assert f"unset {' and '.join(off)}" in finding["mend"]
+    roads = rows_of(found, "Roads", "command")
+    assert roads["python -m mace_weak.mace"]["losses that it offers"].split() == list(LOSS_TERMS)

@@ -1,0 +1,85 @@
+"""``mace-weak evaluate`` with MACE's models."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from ase.io import read
+from console import mace_weak, result_of, rows_of
+from mace.calculators import MACECalculator
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("evaluation") / "page"
+
+
+@pytest.fixture(scope="module")
+def evaluation(files, foundation, out):
+    return result_of(
+        "evaluate", foundation, files.ethanol_forces, f"--before={foundation}", f"--out={out}",
+        "--type-key=name", "--probes=2", "--steps=40", "--dtype=float64",
+    )  # fmt: skip
+
+
+def test_the_errors_are_those_of_maces_calculator(evaluation, files, foundation):
+    calculator = MACECalculator(foundation, device="cpu", default_dtype="float64")
+    energy, force = [], []
+    for atoms in read(files.ethanol_forces, ":"):
+        bare = atoms.copy()
+        bare.calc = calculator
+        energy.append((bare.get_potential_energy() - atoms.info["REF_energy"]) / len(atoms))
+        force.append(bare.get_forces() - atoms.arrays["REF_forces"])
+    rows = [row for row in evaluation["tables"]["Energies, meV/atom"] if row["model"] == "model"]
+    assert rows[0]["RMSE about mean"] == pytest.approx(1e3 * np.std(energy))
+    assert rows[0]["MAE"] == pytest.approx(1e3 * np.mean(np.abs(energy)))
+    forces = {
+        row["of"]: row for row in evaluation["tables"]["Forces, meV/Å"] if row["model"] == "model"
+    }
+    assert forces["all"]["RMSE"] == pytest.approx(1e3 * np.sqrt(np.mean(np.square(force))))
+    oxygen = np.array(atoms.symbols == "O")
+    only = np.array(force)[:, oxygen]
+    assert forces["O"]["RMSE"] == pytest.approx(1e3 * np.sqrt(np.mean(np.square(only))))
+
+
+def test_a_model_compared_with_itself_has_no_difference(evaluation):
+    rows = rows_of(evaluation, "Taylor residuals, meV/atom", "of")
+    assert rows["model"]["0.05 Å"] == rows["before"]["0.05 Å"] > 0
+    assert max(value for key, value in rows["difference of both"].items() if key != "of") < 1e-9
+    problems = [finding["problem"] for finding in evaluation["findings"]]
+    assert not any("grew" in problem for problem in problems)
+
+
+def test_the_forces_are_conservative(evaluation):
+    for row in evaluation["tables"]["Work of the forces, meV/atom"]:
+        assert row["around closed paths"] < 1e-3 * row["along them"]
+
+
+def test_the_page_is_whole_by_itself(evaluation, out):
+    page = (out / "evaluation.html").read_text()
+    assert evaluation["written"][0] == str(out / "evaluation.html")
+    sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    assert len(sources) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    for title in evaluation["tables"]:
+        assert title in page
+    for path in evaluation["written"][1:]:
+        assert (out / path).stat().st_size > 10_000
+
+
+def test_stress_of_crystals_is_judged(tmp_path, files, copper_foundation):
+    found = result_of(
+        "evaluate", copper_foundation, files.copper, f"--out={tmp_path}", "--probes=0", "--steps=0"
+    )
+    (row,) = found["tables"]["Stress, meV/Å³"]
+    assert row["n"] == 10
+    assert row["RMSE"] > 0
+    assert "Dynamics" not in str(found["tables"].keys())
+
+
+def test_elements_that_the_model_lacks_are_bad_use(tmp_path, files, foundation):
+    done = mace_weak("evaluate", foundation, files.copper, f"--out={tmp_path}")
+    assert done.returncode == 2
+    assert "has Cu, and the model knows only" in done.stderr

@@ -1,0 +1,15 @@
+"""``mace-weak doctor`` with NequIP: a configuration finds the losses."""
+
+from __future__ import annotations
+
+from console import result_of, rows_of
+
+from mace_weak.losses import LOSS_TERMS
+
+
+def test_a_sound_environment_has_no_findings():
+    found = result_of("doctor")
+    assert found["findings"] == []
+    (road,) = rows_of(found, "Roads", "command").values()
+    assert road["command"] == "nequip-train"
+    assert road["losses that it offers"].split() == list(LOSS_TERMS)
