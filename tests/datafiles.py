@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,11 +65,17 @@ def strained_copper(count: int) -> list[Atoms]:
     return frames
 
 
-def run_recipe(script: Path, *arguments: str | Path) -> str:
-    """Run a script of the recipes, on one thread; returns what it prints."""
+def run_recipe(
+    script: Path, *arguments: str | Path, folders: Sequence[Path] = (QUICKSTART,)
+) -> str:
+    """Run a script of the recipes that imports from ``folders``; returns what it prints."""
     done = subprocess.run(
         [sys.executable, script, *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(QUICKSTART)},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(map(str, folders)),
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from mace_weak.command import check, doctor, evaluate
+from mace_weak.command import check, doctor, evaluate, select
 from mace_weak.command.output import BAD_USE
 from mace_weak.errors import WeakLossError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.callback()(lambda: None)  # a group, even of one
 app.command()(doctor.doctor)
 app.command()(check.check)
+app.command()(select.select)
 app.command()(evaluate.evaluate)
 
 

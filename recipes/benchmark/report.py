@@ -59,7 +59,7 @@ def cell(row: pd.Series) -> str:
 def table(rows: pd.DataFrame, across: str) -> str:
     """A line for each data and method, a column for each value of ``across``.
 
-    The last column is the ratio to the plain run, each at its own best.
+    The last column is the ratio to the plain run, each at its own best, if there is one.
     """
     start = rows[rows["method"] == FOUNDATION].set_index("data")["force_rmse"]
     means = averaged(rows[rows["method"] != FOUNDATION])
@@ -79,7 +79,7 @@ def table(rows: pd.DataFrame, across: str) -> str:
                     str(method),
                     *(cells.get(value, "") for value in values),
                     f"**{cell(best)}**",
-                    f"{best['force_rmse'] / best_plain:.2f}",
+                    "" if pd.isna(best_plain) else f"{best['force_rmse'] / best_plain:.2f}",
                 ]
             )
     header = [f"{ACROSS[across]} {value:g}" for value in values]

@@ -11,6 +11,8 @@ import numpy as np
 from ase import Atoms
 from tables import markdown_table
 
+from mace_weak.command.slopes import force_slope
+
 
 @dataclass(frozen=True)
 class Errors:
@@ -33,7 +35,7 @@ class Errors:
     @property
     def slope(self) -> float:
         """Of predicted against reference forces: below 1, the surface is too soft."""
-        return float(np.sum(self.predicted * self.reference) / np.sum(self.reference**2))
+        return force_slope([self.predicted], [self.reference])
 
 
 def errors_of(frames: Sequence[Atoms]) -> Errors:

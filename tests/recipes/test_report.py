@@ -45,6 +45,12 @@ def test_each_method_is_compared_at_its_own_best():
     assert weak == ["ethanol", "weak_taylor", "105 ± 7", "180 ± 0", "**105 ± 7**", "0.50"]
 
 
+def test_without_a_plain_run_there_is_no_ratio():
+    alone = rows()
+    table = report.table(alone[alone["method"] != "plain"], "lr")
+    assert table.splitlines()[-1].endswith("| **105 ± 7** |  |")
+
+
 def test_the_best_learning_rates_are_told():
     lines = {line[1]: line for line in cells(report.best_table(rows()))}
     assert lines["plain"][2:5] == ["0.001", "4.2", "210 ± 14"]

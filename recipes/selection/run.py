@@ -1,0 +1,109 @@
+"""The error of models trained on structures that ``mace-weak select`` chose, and on random ones.
+
+    export PYTHONPATH=recipes/quickstart:recipes/benchmark
+    python recipes/selection/run.py
+
+For each seed a random half of the training file is the pool. The command sees it without labels;
+what it chooses gets its energies, and the benchmark's foundation model is fine-tuned on them. What
+was trained before is kept, so that a run can be stopped and called again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from arguments import add_training_arguments
+from benchmark_cases import HERE as BENCHMARK
+from benchmark_cases import Plan
+from benchmark_runner import ROOT, write_csv
+from selection_runner import Choice, Demonstration
+from tables import markdown_table, with_table
+
+HERE = Path(__file__).parent
+RANDOM = "random"
+METHODS = (RANDOM, "d-optimal", "a-optimal", "farthest")
+HEADER = (
+    "data", "method", "D-efficiency", "energy, meV/atom", "forces, meV/Å", "forces / random's"
+)  # fmt: skip
+
+
+def table(rows: Sequence[Mapping[str, Any]], foundations: Mapping[str, Mapping[str, float]]) -> str:
+    """Means and standard deviations over the seeds; the last column compares within each seed."""
+    lines = []
+    for data, of_data in pd.DataFrame(rows).groupby("data", sort=False):
+        start = foundations[str(data)]
+        before = [f"{start['energy_rmse']:.1f}", f"{start['force_rmse']:.0f}"]
+        lines.append([str(data), "foundation model", "", *before, ""])
+        own = {name: rows.set_index("seed") for name, rows in of_data.groupby("method", sort=False)}
+        for method, found in own.items():
+            ratio = found["force_rmse"] / own[RANDOM]["force_rmse"]
+            cells = [
+                cell(found["d_efficiency"], 2),
+                cell(found["energy_rmse"], 1),
+                cell(found["force_rmse"], 0),
+                cell(ratio, 2),
+            ]
+            lines.append([str(data), str(method), *cells])
+    return markdown_table(HEADER, lines)
+
+
+def cell(values: pd.Series, digits: int) -> str:
+    """Mean and spread."""
+    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", nargs="+", default=["rmd17_ethanol", "silicon"])
+    parser.add_argument("--n", type=int, default=20, help="structures to choose")
+    parser.add_argument("--steps", type=int, default=400, help="of each training")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument(
+        "--cases", type=Path, default=BENCHMARK / "cases.yaml",
+        help="what --data and the foundation models are",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shared", type=Path, default=ROOT.parent / "shared" / "data",
+        help="folder of shared data; data that are not there are left out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--foundations", type=Path, default=BENCHMARK / "results",
+        help="folder of the foundation models, which are trained there if it has none",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder to write to")
+    parser.add_argument("--readme", action="store_true", help="the table into the README")
+    add_training_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    demonstration = Demonstration(Plan.read(options.cases), options)
+    present = []
+    for name in options.data:
+        absent = demonstration.absent(name)
+        if absent:
+            print(f"Left out: {name}: {absent[0]} is not there")
+        else:
+            present.append(name)
+    if not present:
+        raise SystemExit("there are no data: name their folder by --shared")
+    foundations = {name: demonstration.prepare(name) for name in present}
+    choices = [Choice(*values) for values in itertools.product(present, METHODS, options.seeds)]
+    rows = list(demonstration.rows(choices))
+    write_csv(options.out / "selection.csv", rows)
+    text = table(rows, foundations)
+    print(f"\nErrors of unseen structures:\n\n{text}\n\nResults: {options.out / 'selection.csv'}")
+    if options.readme:
+        readme = HERE / "README.md"
+        readme.write_text(with_table(readme.read_text(), "selection", text))
+
+
+if __name__ == "__main__":
+    main()

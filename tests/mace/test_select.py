@@ -1,0 +1,202 @@
+"""``mace-weak select`` with a MACE model: what it chooses, refuses, finds and writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from ase import Atoms
+from ase.io import read, write
+from datafiles import QUICKSTART
+from typer.testing import CliRunner
+
+from mace_weak.command import pools
+from mace_weak.command.frames import bare
+from mace_weak.command.models import load_model
+from mace_weak.command.select import Method, select
+from mace_weak.errors import WeakLossError
+
+POOL = QUICKSTART / "data" / "ethanol_pbe_test.xyz"
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory) -> Path:
+    """Sixty different structures of ethanol with their labels, as ASE likes to have them."""
+    frames = read(POOL, ":60")
+    for atoms in frames:
+        atoms.info["remark"] = f"energy {atoms.info['REF_energy']:.6f}"
+    path = tmp_path_factory.mktemp("pool") / "pool.xyz"
+    write(path, frames)
+    return path
+
+
+def run(*arguments: object):
+    app = typer.Typer()
+    app.command()(select)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def result_of(*arguments: object) -> dict:
+    done = run(*arguments, "--json")
+    assert done.exit_code in (0, 1), done.output
+    content = json.loads(done.stdout)
+    assert content["status"] == done.exit_code
+    return content
+
+
+@pytest.mark.parametrize("method", Method)
+def test_each_method_is_best_at_its_own_aim(pool, foundation, tmp_path, method):
+    out = tmp_path / "new" / "chosen.xyz"
+    result = result_of(pool, "--n=8", f"--model={foundation}", f"--method={method.value}",
+                       f"--out={out}")  # fmt: skip
+    assert result["findings"] == []
+    assert result["written"] == [str(out)]
+    assert str(foundation) in " ".join(result["notes"])
+    own, mean, spread = result["tables"]["Choice"]
+    assert (own["method"], own["structures"]) == (method.value, 8)
+    assert mean["D-efficiency"] == mean["A-efficiency"] == 1
+    if method is Method.D_OPTIMAL:
+        assert own["D-efficiency"] > 1 + 2 * spread["D-efficiency"]
+    if method is Method.A_OPTIMAL:
+        assert own["A-efficiency"] > 1 + 2 * spread["A-efficiency"]
+    if method is Method.FARTHEST:
+        assert own["largest distance"] < mean["largest distance"] - spread["largest distance"]
+    if method is Method.RANDOM:
+        assert abs(own["D-efficiency"] - 1) < 4 * spread["D-efficiency"]
+
+
+def test_the_file_has_the_structures_of_the_pool(pool, foundation, tmp_path):
+    """With all that they had, in its order."""
+    out = tmp_path / "chosen.xyz"
+    result_of(pool, "--n=8", f"--model={foundation}", f"--out={out}")
+    frames, written = read(pool, ":"), read(out, ":")
+    indices = [atoms.info["pool_index"] for atoms in written]
+    assert indices == sorted(set(indices))
+    assert sorted(atoms.info["selection_order"] for atoms in written) == list(range(8))
+    for atoms, index in zip(written, indices, strict=True):
+        np.testing.assert_allclose(atoms.positions, frames[index].positions, atol=1e-7)
+        assert atoms.info["remark"] == frames[index].info["remark"]
+        assert atoms.info["REF_energy"] == pytest.approx(frames[index].info["REF_energy"])
+        np.testing.assert_allclose(atoms.arrays["REF_forces"], frames[index].arrays["REF_forces"])
+
+
+def test_labels_under_the_keys_of_ase_are_kept(foundation, tmp_path):
+    frames = read(POOL, ":5")
+    for atoms in frames:
+        atoms.info["energy"] = atoms.info.pop("REF_energy")
+        atoms.arrays["forces"] = atoms.arrays.pop("REF_forces")
+    write(tmp_path / "pool.xyz", frames)
+    result_of(tmp_path / "pool.xyz", "--n=2", "--method=random", f"--out={tmp_path / 'out.xyz'}")
+    for atoms in read(tmp_path / "out.xyz", ":"):
+        expected = frames[atoms.info["pool_index"]]
+        assert atoms.get_potential_energy() == pytest.approx(expected.info["energy"])
+        np.testing.assert_allclose(atoms.get_forces(), expected.arrays["forces"], atol=1e-7)
+
+
+def test_the_choice_is_the_same_again(pool, foundation, tmp_path):
+    for seeded in ("d-optimal", "random"):
+        first, second = tmp_path / f"{seeded}-1.xyz", tmp_path / f"{seeded}-2.xyz"
+        for out in (first, second):
+            run(pool, "--n=6", f"--model={foundation}", f"--method={seeded}", f"--out={out}")
+        assert first.read_text() == second.read_text()
+
+
+def test_descriptors_do_not_depend_on_the_batches(pool, foundation, monkeypatch):
+    model = load_model(str(foundation))
+    _, together = pools.descriptors(model, pool)
+    monkeypatch.setattr(pools, "BATCH_ATOMS", 20)
+    assert {len(batch) for batch in pools.batches(pool)} == {2}
+    numbers, apart = pools.descriptors(model, pool)
+    assert numbers.tolist() == list(range(60))
+    np.testing.assert_allclose(apart, together, rtol=1e-4, atol=1e-6)
+    monkeypatch.setattr(pools, "BATCH_ATOMS", 1)  # one structure is never too many
+    assert {len(batch) for batch in pools.batches(pool)} == {1}
+
+
+def turned(atoms: Atoms) -> Atoms:
+    """The same structure, rotated and with its atoms in another order."""
+    copy = bare(atoms)
+    copy.rotate(70, (1, 2, 3))
+    return copy[::-1]
+
+
+@pytest.mark.parametrize("method", Method)
+def test_what_is_the_same_is_chosen_once(pool, foundation, tmp_path, method):
+    """Ten structures, each of them three times: the same ones are found, and never chosen."""
+    frames = read(pool, ":10")
+    copies = [*frames, *map(turned, frames), *frames[::-1]]
+    write(tmp_path / "pool.xyz", copies)
+    arguments = (tmp_path / "pool.xyz", f"--model={foundation}", f"--method={method.value}",
+                 f"--out={tmp_path / 'out.xyz'}")  # fmt: skip
+    result = result_of(*arguments, "--n=10")
+    assert result["status"] == 1
+    assert any("20 structures have the descriptors" in f["problem"] for f in result["findings"])
+    chosen = [atoms.info["pool_index"] for atoms in read(tmp_path / "out.xyz", ":")]
+    assert chosen == list(range(10))
+    refused = run(*arguments, "--n=11", "--overwrite")
+    assert isinstance(refused.exception, WeakLossError)
+    assert "10 structures" in str(refused.exception)
+
+
+def test_what_is_labelled_is_not_chosen_again(pool, foundation, tmp_path):
+    """And those far from it are preferred."""
+    write(tmp_path / "labelled.xyz", [turned(atoms) for atoms in read(pool, ":30")])
+    arguments = (pool, "--n=30", f"--model={foundation}", f"--out={tmp_path / 'out.xyz'}")
+    result = result_of(*arguments, f"--labelled={tmp_path / 'labelled.xyz'}")
+    assert result["tables"]["Pool"][0]["labelled"] == 30
+    chosen = [atoms.info["pool_index"] for atoms in read(tmp_path / "out.xyz", ":")]
+    assert chosen == list(range(30, 60))
+    # all that are left are chosen: that is what random choice does too
+    assert "no better than random" in result["findings"][0]["problem"]
+
+
+def test_isolated_atoms_are_left_out(pool, foundation, tmp_path):
+    atoms = [Atoms(symbol, info={"config_type": "IsolatedAtom"}) for symbol in "HCO"]
+    write(tmp_path / "pool.xyz", [*atoms, *read(pool, ":6")])
+    for method in ("farthest", "random"):
+        out = tmp_path / f"{method}.xyz"
+        run(tmp_path / "pool.xyz", "--n=6", f"--model={foundation}", f"--method={method}",
+            f"--out={out}")  # fmt: skip
+        assert [a.info["pool_index"] for a in read(out, ":")] == list(range(3, 9))
+
+
+def test_random_choice_needs_no_model(pool, tmp_path):
+    out = tmp_path / "out.xyz"
+    result = result_of(pool, "--n=5", "--method=random", f"--out={out}")
+    assert (result["status"], result["tables"]) == (0, {})
+    assert len(read(out, ":")) == 5
+
+
+def test_bad_use_is_refused(pool, foundation, tmp_path):
+    model, out = f"--model={foundation}", f"--out={tmp_path / 'out.xyz'}"
+    write(tmp_path / "gold.xyz", [*read(pool, ":2"), Atoms("Au2", [[0, 0, 0], [0, 0, 2.5]])])
+    (tmp_path / "here.xyz").write_text("mine")
+    cases = {
+        "60 structures .* not 61": (pool, "--n=61", model, out),
+        "has Au, and the model knows only": (tmp_path / "gold.xyz", "--n=2", model, out),
+        "name another --out, or add --overwrite": (
+            pool, "--n=2", model, f"--out={tmp_path / 'here.xyz'}"),
+        "is read, and would be lost": (pool, "--n=2", model, f"--out={pool}", "--overwrite"),
+        "d-optimal needs descriptors": (pool, "--n=2", out),
+        "--labelled needs descriptors": (
+            pool, "--n=2", "--method=random", f"--labelled={pool}", out),
+        "there is no file": (tmp_path / "absent.xyz", "--n=2", model, out),
+        "there is no model file": (pool, "--n=2", "--model=absent.model", out),
+    }  # fmt: skip
+    for message, arguments in cases.items():
+        with pytest.raises(WeakLossError, match=message):
+            raise run(*arguments).exception
+    assert (tmp_path / "here.xyz").read_text() == "mine"
+    assert not (tmp_path / "out.xyz").exists()
+    assert run(pool, "--n=2", model, "--method=best", out).exit_code == 2
+    assert run(pool, "--n=0", model, out).exit_code == 2
+
+
+def test_overwriting_is_possible(pool, foundation, tmp_path):
+    out = tmp_path / "out.xyz"
+    out.write_text("old")
+    result_of(pool, "--n=3", f"--model={foundation}", f"--out={out}", "--overwrite")
+    assert len(read(out, ":")) == 3

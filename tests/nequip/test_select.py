@@ -1,0 +1,43 @@
+"""``mace-weak select`` with a packaged nequip model."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import typer
+from ase.io import read, write
+from datafiles import QUICKSTART
+from typer.testing import CliRunner
+
+from mace_weak.command import pools
+from mace_weak.command.frames import bare
+from mace_weak.command.models import load_model
+from mace_weak.command.select import select
+
+
+def test_structures_are_chosen(foundation, tmp_path, nequip_dtype):
+    frames = read(QUICKSTART / "data" / "ethanol_pbe_test.xyz", ":30")
+    copy = bare(frames[0])
+    copy.rotate(70, (1, 2, 3))
+    path, out = tmp_path / "pool.xyz", tmp_path / "out.xyz"
+    write(path, [*frames, copy])
+    app = typer.Typer()
+    app.command()(select)
+    arguments = [str(path), "--n=6", f"--model={foundation}", f"--out={out}", "--json"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1, done.output
+    result = json.loads(done.stdout)
+    (finding,) = result["findings"]
+    assert "frames 30" in finding["problem"]
+    own, _, spread = result["tables"]["Choice"]
+    assert own["D-efficiency"] > 1 + 2 * spread["D-efficiency"]
+    assert len(read(out, ":")) == 6
+
+
+def test_descriptors_do_not_depend_on_the_batches(foundation, files, monkeypatch, nequip_dtype):
+    model = load_model(str(foundation))
+    _, together = pools.descriptors(model, files.ethanol)
+    monkeypatch.setattr(pools, "BATCH_ATOMS", 20)
+    _, apart = pools.descriptors(model, files.ethanol)
+    np.testing.assert_allclose(apart, together, rtol=1e-4, atol=1e-6)

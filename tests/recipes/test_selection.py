@@ -1,0 +1,64 @@
+"""The demonstration of ``mace-weak select``: it chooses by the command, trains and compares."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+from ase.io import read
+from datafiles import HOSTS, QUICKSTART, RECIPES, run_recipe, write_files
+
+SELECTION = RECIPES / "selection"
+METHODS = ["random", "d-optimal", "a-optimal", "farthest"]
+
+pytestmark = pytest.mark.skipif(HOSTS["mace"] is None, reason="the demonstration is with MACE")
+
+
+def demonstrate(*arguments: str) -> str:
+    folders = (QUICKSTART, RECIPES / "benchmark")
+    return run_recipe(SELECTION / "run.py", *arguments, folders=folders)
+
+
+@pytest.mark.slow
+def test_the_methods_are_compared(tmp_path):
+    """Shrunk to twelve structures to choose from, and four steps of training."""
+    data = QUICKSTART / "data"
+    (tmp_path / "cases.yaml").write_text(
+        "foundations:\n"
+        f"  molecules: {{config: {QUICKSTART / 'foundation.yaml'}, "
+        f"train: {write_files(tmp_path).molecules}, epochs: 1}}\n"
+        "data:\n"
+        "  small:\n"
+        f"    train: {{file: {data / 'ethanol_pbe_train.xyz'}, index: ':24'}}\n"
+        f"    test: {{file: {data / 'ethanol_pbe_test.xyz'}, index: ':4'}}\n"
+        "    batch_size: 2\n"
+        "  absent:\n"
+        "    train: {file: shared/absent.xyz}\n"
+        "    test: {file: shared/absent.xyz}\n"
+        "methods: {weak_taylor: {flags: {loss: weak_taylor}}}\n"
+        "sets: {}\n"
+    )
+    out = tmp_path / "out"
+    arguments = (
+        f"--cases={tmp_path / 'cases.yaml'}", "--data", "small", "absent", "--n=4", "--steps=4",
+        "--seeds", "1", f"--out={out}", f"--foundations={tmp_path}",
+    )  # fmt: skip
+    output = demonstrate(*arguments)
+    assert "Left out: absent" in output
+    lines = [line.split(" | ") for line in output.splitlines() if line.startswith("| small")]
+    assert [line[1] for line in lines] == ["foundation model", *METHODS]
+    rows = list(csv.DictReader((out / "selection.csv").read_text().splitlines()))
+    assert [row["method"] for row in rows] == METHODS
+    efficiency = {row["method"]: float(row["d_efficiency"]) for row in rows}
+    assert max(efficiency, key=efficiency.__getitem__) == "d-optimal"
+    assert all(float(row["force_rmse"]) > 0 for row in rows)
+    for method in METHODS:
+        (selected,) = (out / "data").glob(f"*pool*-{method}-4.xyz")
+        (train,) = (out / "data").glob(f"small-1-{method}-*.xyz")
+        energies = {round(a.info["REF_energy"], 6) for a in read(train, ":")}
+        assert len(energies) == len(read(selected, ":")) == 4
+        assert "REF_energy" not in read(selected).info  # the command saw no labels
+    before = {path: path.stat().st_mtime for path in out.rglob("seconds")}
+    assert len(before) == len({row["force_rmse"] for row in rows})
+    demonstrate(*arguments)
+    assert {path: path.stat().st_mtime for path in out.rglob("seconds")} == before
