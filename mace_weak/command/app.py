@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from mace_weak.command import check, doctor, evaluate, select
+from mace_weak.command import check, doctor, evaluate, report, select, soften
 from mace_weak.command.output import BAD_USE
 from mace_weak.errors import WeakLossError
 
@@ -20,11 +20,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.callback()(lambda: None)  # a group, even of one
 app.command()(doctor.doctor)
 app.command()(check.check)
 app.command()(select.select)
 app.command()(evaluate.evaluate)
+app.command()(soften.soften)
+app.command()(report.report)
 
 
 def main() -> None:

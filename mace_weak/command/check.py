@@ -39,10 +39,10 @@ def check(
 
     Example: [bold]mace-weak check train.xyz --foundation small[/]
     """
-    from mace_weak.command.checks import checked
+    from mace_weak.command.checking.checks import checked
+    from mace_weak.command.checking.survey import survey
     from mace_weak.command.frames import Keys
     from mace_weak.command.models import load_model
-    from mace_weak.command.survey import survey
 
     keys = Keys(energy_key, forces_key, stress_key)
     result = checked(

@@ -52,7 +52,7 @@ def evaluate(
     Example: [bold]mace-weak evaluate tuned.model test.xyz --before foundation.model[/]
     """
     from mace_weak.command.frames import Keys
-    from mace_weak.command.judgement import Settings, judge
+    from mace_weak.command.judging.judgement import Settings, judge
 
     settings = Settings(
         keys=Keys(energy_key, forces_key, stress_key), type_key=type_key, probes=probes,

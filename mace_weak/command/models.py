@@ -5,6 +5,7 @@ Loading a model file executes code stored in it.
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -97,10 +98,14 @@ def load_model(path: str, *, device: str = "cpu", dtype: str = "") -> Model:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the hosts say while they load from the standard output, which may be JSON."""
+    """Keep what the hosts say while they load from the output, which may be JSON."""
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
-        yield
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def predict(model: Model, frames: Iterable[Atoms]) -> Iterator[Prediction]:

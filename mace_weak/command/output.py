@@ -11,6 +11,8 @@ from typing import Any
 
 FINE, FINDING, BAD_USE = 0, 1, 2
 
+WIDE = 160  # columns, where no terminal says how many it has
+
 Value = str | int | float | bool | None
 
 
@@ -74,6 +76,8 @@ def _print(result: Result) -> None:
     from rich.table import Table as RichTable
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
     for table in result.tables:
         drawn = RichTable(title=escape(table.title), title_justify="left", box=box.SIMPLE_HEAD)
         for number, column in enumerate(table.columns):

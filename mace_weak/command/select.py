@@ -48,7 +48,7 @@ def select(
     Example: [bold]mace-weak select pool.xyz --n 50 --model small --out to_label.xyz[/]
     """
     from mace_weak.command.models import load_model
-    from mace_weak.command.selection import require_new, require_sensible, selected
+    from mace_weak.command.selecting.selection import require_new, require_sensible, selected
 
     require_new(out, inputs=[pool, *([labelled] if labelled else [])], overwrite=overwrite)
     require_sensible(method.value, described=model is not None, labelled=labelled is not None)

@@ -48,9 +48,10 @@ class SavedModel:
 
     @property
     def atomic_energies(self) -> Mapping[str, float]:
-        """Energies of the atoms in the model's first head, eV."""
-        energies = self.model.atomic_energies_fn.atomic_energies
-        return dict(zip(self.elements, torch.atleast_2d(energies)[0].tolist(), strict=True))
+        """Energies of the atoms in the head that the calculator predicts with, eV."""
+        energies = torch.atleast_2d(self.model.atomic_energies_fn.atomic_energies)
+        head = self.calculator.available_heads.index(self.calculator.head)
+        return dict(zip(self.elements, energies[head].tolist(), strict=True))
 
     def descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
         """Invariant features of all layers, averaged over atoms: (n_frames, n_features)."""

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from tables import markdown_table
 
-from mace_weak.command.slopes import force_slope
+from mace_weak.command.judging.slopes import force_slope
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from datafiles import RECIPES
 from labelled import labelled, rattled, written
 from scipy.spatial.transform import Rotation
 
-from mace_weak.command import checks
 from mace_weak.command.atomic_energies import fit_composition
-from mace_weak.command.consistency import force_energy_slope
-from mace_weak.command.fingerprints import fingerprint, nearest, pairs_of
+from mace_weak.command.checking import checks
+from mace_weak.command.checking.consistency import force_energy_slope
+from mace_weak.command.checking.fingerprints import fingerprint, nearest, pairs_of
+from mace_weak.command.checking.survey import SAMPLE, survey
+from mace_weak.command.checking.units import FORCE_UNITS, all_electron_energy, unit_of
 from mace_weak.command.frames import Keys
-from mace_weak.command.survey import SAMPLE, survey
-from mace_weak.command.units import FORCE_UNITS, all_electron_energy, unit_of
 
 KEYS = Keys()
 AMMONIA = RECIPES / "cbs_energy_only" / "data"

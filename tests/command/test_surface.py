@@ -11,8 +11,8 @@ from ase.calculators.emt import EMT
 from labelled import rattled
 from make_silicon import silicon_calculator
 
-from mace_weak.command.dynamics import constant_energy
-from mace_weak.command.surface import LENGTHS, loop_work, taylor_residuals
+from mace_weak.command.judging.dynamics import constant_energy
+from mace_weak.command.judging.surface import LENGTHS, loop_work, taylor_residuals
 
 STIFFNESS = 10.0  # eV/Å²
 

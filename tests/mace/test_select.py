@@ -13,10 +13,10 @@ from ase.io import read, write
 from datafiles import QUICKSTART
 from typer.testing import CliRunner
 
-from mace_weak.command import pools
 from mace_weak.command.frames import bare
 from mace_weak.command.models import load_model
 from mace_weak.command.select import Method, select
+from mace_weak.command.selecting import pools
 from mace_weak.errors import WeakLossError
 
 POOL = QUICKSTART / "data" / "ethanol_pbe_test.xyz"

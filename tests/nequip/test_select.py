@@ -10,10 +10,10 @@ from ase.io import read, write
 from datafiles import QUICKSTART
 from typer.testing import CliRunner
 
-from mace_weak.command import pools
 from mace_weak.command.frames import bare
 from mace_weak.command.models import load_model
 from mace_weak.command.select import select
+from mace_weak.command.selecting import pools
 
 
 def test_structures_are_chosen(foundation, tmp_path, nequip_dtype):

@@ -12,6 +12,7 @@ from readme_commands import READMES, ROOT, calls, commands_of
 BY_PROGRAM = {
     "mace_run_train": "mace/test_readme.py",
     "nequip-train": "nequip/test_readme.py",
+    "mace-weak": "mace/test_command_calls.py",
     "sbatch": "mace/test_cluster.py and nequip/test_cluster.py",
     "make": "recipes/test_readme_commands.py",
     "pip": "recipes/test_readme_commands.py",
@@ -20,6 +21,8 @@ EXACTLY = {
     "python recipes/quickstart/run.py": "recipes/test_quickstart.py",
     "python recipes/quickstart/run.py --host=nequip": "recipes/test_quickstart.py",
     "export PYTHONPATH=recipes/quickstart": "datafiles.py",
+    "export PYTHONPATH=recipes/quickstart:recipes/benchmark": "recipes/test_selection.py",
+    "python recipes/selection/run.py": "recipes/test_selection.py",
     "python recipes/benchmark/run.py learning_rates --data mine.xyz --energy-key energy "
     "--forces-key forces --foundation mace-model.model": "recipes/test_benchmark.py",
     "python recipes/benchmark/run.py learning_rates --host nequip": "recipes/test_benchmark.py",

@@ -12,7 +12,7 @@ from ase import Atoms
 from mace_weak.command.frames import isolated, read_frames
 from mace_weak.command.models import Model, require_elements
 from mace_weak.command.progress import progress
-from mace_weak.command.spaces import Space, duplicates, nearest_distances
+from mace_weak.command.selecting.spaces import Space, duplicates, nearest_distances
 from mace_weak.errors import WeakLossError
 
 BATCH_STRUCTURES, BATCH_ATOMS = 64, 2000  # of which the descriptors are computed at once

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from ase.io import write
 
-from mace_weak.command.designs import DETERMINANT, TRACE, information_means, optimal
 from mace_weak.command.frames import isolated, read_frames
 from mace_weak.command.models import Model
 from mace_weak.command.output import Finding, Result, Table, as_text
-from mace_weak.command.pools import Pool, described
 from mace_weak.command.progress import progress
-from mace_weak.command.spaces import farthest
+from mace_weak.command.selecting.designs import DETERMINANT, TRACE, information_means, optimal
+from mace_weak.command.selecting.pools import Pool, described
+from mace_weak.command.selecting.spaces import farthest
 from mace_weak.errors import WeakLossError
 
 DRAWS = 100  # random choices to compare with

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mace_weak.command.foundation_checks import Comparison
+from mace_weak.command.checking.foundation_checks import Comparison
+from mace_weak.command.checking.survey import Survey
 from mace_weak.command.frames import Keys
 from mace_weak.command.models import Model, host_of
-from mace_weak.command.survey import Survey
 from mace_weak.options import WeakOptions
 from mace_weak.versions import NEQUIP
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mace_weak.command.atomic_energies import CompositionFit, fit_composition
+from mace_weak.command.checking.survey import Labelled, Survey
+from mace_weak.command.checking.units import FORCE_UNITS, unit_of
 from mace_weak.command.models import Model, Prediction, predict
 from mace_weak.command.output import Finding
 from mace_weak.command.progress import progress
-from mace_weak.command.survey import Labelled, Survey
-from mace_weak.command.units import FORCE_UNITS, unit_of
 
 PREDICTED = 200  # structures that the foundation model is run on
 RELATED = 0.7  # correlation from which the forces of two levels belong together

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mace_weak.command.fingerprints import nearest
+from mace_weak.command.checking.fingerprints import nearest
+from mace_weak.command.checking.survey import Survey
 from mace_weak.command.output import Finding
-from mace_weak.command.survey import Survey
 
 SAME = 1e-3  # Å, root mean square difference of the distances between atoms
 LEAK = 1e-2  # Å; vibrations at room temperature move atoms by 0.1 Å

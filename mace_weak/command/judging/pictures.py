@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mace_weak.command.dynamics import Trajectory
-from mace_weak.command.evaluation import Judged, forces_of
-from mace_weak.command.slopes import force_slope
+from mace_weak.command.judging.dynamics import Trajectory
+from mace_weak.command.judging.evaluation import Judged, forces_of
+from mace_weak.command.judging.slopes import force_slope
 
 COLOURS = ("#7f7f7f", "#d95f02", "#1b9e77")  # of the models, in their order
 MANY = 2000  # points, from which they are drawn small

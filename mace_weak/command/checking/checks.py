@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from mace_weak.command.advice import suitable_displacement, training_command
 from mace_weak.command.atomic_energies import CompositionFit, fit_composition
-from mace_weak.command.consistency import TOLERANCE, force_energy_slope
-from mace_weak.command.duplicates import duplicates, leaks
-from mace_weak.command.foundation_checks import Comparison, compare, misfits, unlike_forces
+from mace_weak.command.checking.advice import suitable_displacement, training_command
+from mace_weak.command.checking.consistency import TOLERANCE, force_energy_slope
+from mace_weak.command.checking.duplicates import duplicates, leaks
+from mace_weak.command.checking.foundation_checks import Comparison, compare, misfits, unlike_forces
+from mace_weak.command.checking.survey import Survey
+from mace_weak.command.checking.units import ENERGY_UNITS, all_electron_energy, unit_of
 from mace_weak.command.frames import Keys
 from mace_weak.command.models import Model
 from mace_weak.command.output import Finding, Result, Table
-from mace_weak.command.survey import Survey
-from mace_weak.command.units import ENERGY_UNITS, all_electron_energy, unit_of
 
 OVERLAP = 0.5  # Å, shorter than any bond
 STRONG = 50.0  # eV/Å, a force that no structure worth its label has

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from mace_weak.command.fingerprints import Pairs, fingerprint, pairs_of
+from mace_weak.command.checking.fingerprints import Pairs, fingerprint, pairs_of
 from mace_weak.command.frames import Keys, bare, isolated, read_frames
 from mace_weak.command.progress import progress
 

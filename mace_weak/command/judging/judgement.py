@@ -10,8 +10,9 @@ import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
 
-from mace_weak.command.dynamics import Trajectory, constant_energy
-from mace_weak.command.evaluation import (
+from mace_weak.command.frames import Keys, read_frames
+from mace_weak.command.judging.dynamics import Trajectory, constant_energy
+from mace_weak.command.judging.evaluation import (
     Judged,
     error_tables,
     force_differences,
@@ -19,14 +20,13 @@ from mace_weak.command.evaluation import (
     judged,
     rmse,
 )
-from mace_weak.command.frames import Keys, read_frames
+from mace_weak.command.judging.page import write_page
+from mace_weak.command.judging.pictures import energy_drift, parity, taylor
+from mace_weak.command.judging.slopes import force_slope, slope_spread
+from mace_weak.command.judging.surface import loop_work, taylor_residuals
 from mace_weak.command.models import Model, load_model, predict
 from mace_weak.command.output import Finding, Result, Table
-from mace_weak.command.page import write_page
-from mace_weak.command.pictures import energy_drift, parity, taylor
 from mace_weak.command.progress import progress
-from mace_weak.command.slopes import force_slope, slope_spread
-from mace_weak.command.surface import loop_work, taylor_residuals
 
 CERTAIN = 3.0  # standard errors from which a slope is too far from 1
 SOFT = 0.05  # of the slope: less does not matter

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mace_weak.command.spaces import BLOCK
+from mace_weak.command.selecting.spaces import BLOCK
 
 PASSES = 10  # of exchange, at most
 BETTER = 1e-9  # of a gain, by which an exchange must be better: less is rounding

@@ -10,9 +10,9 @@ import numpy as np
 from ase import Atoms
 
 from mace_weak.command.frames import Keys
+from mace_weak.command.judging.slopes import force_slope, slope_spread
 from mace_weak.command.models import Prediction
 from mace_weak.command.output import Table
-from mace_weak.command.slopes import force_slope, slope_spread
 
 ALL = "all"
 

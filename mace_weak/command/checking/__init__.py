@@ -1,0 +1,1 @@
+"""What ``mace-weak check`` looks at."""

@@ -1,0 +1,1 @@
+"""What ``mace-weak report`` reads and shows."""

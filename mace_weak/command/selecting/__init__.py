@@ -1,0 +1,1 @@
+"""How ``mace-weak select`` chooses."""

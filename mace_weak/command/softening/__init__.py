@@ -1,0 +1,1 @@
+"""How ``mace-weak soften`` corrects a model, and its effect."""
