@@ -82,3 +82,25 @@ def run_recipe(
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def small_plan(folder: Path) -> Path:
+    """Cases for the benchmark: few ethanols, and a foundation model trained for a moment."""
+    data = QUICKSTART / "data"
+    path = folder / "cases.yaml"
+    path.write_text(
+        "foundations:\n"
+        f"  molecules: {{config: {QUICKSTART / 'foundation.yaml'}, "
+        f"train: {write_files(folder).molecules}, epochs: 1}}\n"
+        "data:\n"
+        "  small:\n"
+        f"    train: {{file: {data / 'ethanol_pbe_train.xyz'}, index: ':24'}}\n"
+        f"    test: {{file: {data / 'ethanol_pbe_test.xyz'}, index: ':4'}}\n"
+        "    batch_size: 2\n"
+        "  absent:\n"
+        "    train: {file: shared/absent.xyz}\n"
+        "    test: {file: shared/absent.xyz}\n"
+        "methods: {weak_taylor: {flags: {loss: weak_taylor}}}\n"
+        "sets: {}\n"
+    )
+    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -109,3 +111,16 @@ def output_of(program: str | Path, *arguments: str | Path) -> str:
     if done.returncode != 0:
         raise SystemExit(f"{Path(program).name} failed:\n{done.stderr[-3000:]}")
     return done.stdout
+
+
+def mace_weak(*arguments: str | Path) -> dict[str, Any]:
+    """What the command ``mace-weak`` says, with what it may have found.
+
+    Raises:
+        SystemExit: if it refuses.
+    """
+    command = [SCRIPTS / "mace-weak", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"mace-weak {arguments[0]} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout)

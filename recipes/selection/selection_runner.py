@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import benchmark_mace
@@ -93,8 +90,8 @@ class Demonstration:
         stem = f"{choice.data}-{choice.seed}"
         file = write_named(self.folder, f"{stem}-pool", [bare(frames[index]) for index in pool])
         selected = file.with_name(f"{file.stem}-{choice.method}-{n}.xyz")
-        result = mace_weak_select(
-            file, f"--n={n}", f"--method={choice.method}", f"--seed={choice.seed}",
+        result = processes.mace_weak(
+            "select", file, f"--n={n}", f"--method={choice.method}", f"--seed={choice.seed}",
             f"--model={self.foundation(choice.data)}", f"--device={self.options.device}",
             f"--out={selected}", "--overwrite",
         )  # fmt: skip
@@ -123,16 +120,3 @@ class Demonstration:
         )
         errors = self.benchmark.errors(str(training.run(self.benchmark.out)), choice.data)
         return {**vars(choice), "structures": options.n, "d_efficiency": d_efficiency, **errors}
-
-
-def mace_weak_select(*arguments: str | Path) -> dict[str, Any]:
-    """The result of ``mace-weak select``, with what it may have found.
-
-    Raises:
-        SystemExit: if it refuses.
-    """
-    command = [processes.SCRIPTS / "mace-weak", "select", *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
-        raise SystemExit(f"mace-weak select failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout)

@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.io import read, write
 from benchmark_cases import SCRATCH, Case, Plan, Source
 from benchmark_data import EXPANSION_LENGTH, LABELS, PARTS, frames_of, write_files
-from datafiles import HOSTS, QUICKSTART, RECIPES, run_recipe
+from datafiles import HOSTS, QUICKSTART, RECIPES, run_recipe, small_plan
 from datafiles import write_files as write_quickstart_files
 
 BENCHMARK = RECIPES / "benchmark"
@@ -160,3 +160,15 @@ def test_files_of_the_users_are_compared(tmp_path):
     assert all(
         row["force_rmse"] != old["force_rmse"] for row, old in zip(others, rows, strict=True)
     )
+
+
+@pytest.mark.skipif(HOSTS["mace"] is None, reason="the correction is measured with MACE")
+def test_softening_is_measured_on_the_structures_not_trained_on(tmp_path):
+    output = run_recipe(
+        BENCHMARK / "softening.py", f"--cases={small_plan(tmp_path)}", "--data", "small",
+        f"--out={tmp_path}",
+    )  # fmt: skip
+    before, after = (line.split(" | ") for line in output.splitlines() if "| small" in line)
+    assert before[1:3] == ["before", "3"]
+    assert after[1:3] == ["after", "3"]
+    assert float(after[3]) < float(before[3])

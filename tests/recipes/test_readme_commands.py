@@ -26,6 +26,7 @@ EXACTLY = {
     "python recipes/benchmark/run.py learning_rates --data mine.xyz --energy-key energy "
     "--forces-key forces --foundation mace-model.model": "recipes/test_benchmark.py",
     "python recipes/benchmark/run.py learning_rates --host nequip": "recipes/test_benchmark.py",
+    "python recipes/benchmark/softening.py": "recipes/test_benchmark.py",
     "python recipes/cbs_energy_only/make_data.py --out results/mine --molecule NH3": (
         "recipes/test_cbs_energy_only.py"
     ),

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 from ase.io import read
-from datafiles import HOSTS, QUICKSTART, RECIPES, run_recipe, write_files
+from datafiles import HOSTS, QUICKSTART, RECIPES, run_recipe, small_plan
 
 SELECTION = RECIPES / "selection"
 METHODS = ["random", "d-optimal", "a-optimal", "farthest"]
@@ -22,25 +22,10 @@ def demonstrate(*arguments: str) -> str:
 @pytest.mark.slow
 def test_the_methods_are_compared(tmp_path):
     """Shrunk to twelve structures to choose from, and four steps of training."""
-    data = QUICKSTART / "data"
-    (tmp_path / "cases.yaml").write_text(
-        "foundations:\n"
-        f"  molecules: {{config: {QUICKSTART / 'foundation.yaml'}, "
-        f"train: {write_files(tmp_path).molecules}, epochs: 1}}\n"
-        "data:\n"
-        "  small:\n"
-        f"    train: {{file: {data / 'ethanol_pbe_train.xyz'}, index: ':24'}}\n"
-        f"    test: {{file: {data / 'ethanol_pbe_test.xyz'}, index: ':4'}}\n"
-        "    batch_size: 2\n"
-        "  absent:\n"
-        "    train: {file: shared/absent.xyz}\n"
-        "    test: {file: shared/absent.xyz}\n"
-        "methods: {weak_taylor: {flags: {loss: weak_taylor}}}\n"
-        "sets: {}\n"
-    )
+    cases = small_plan(tmp_path)
     out = tmp_path / "out"
     arguments = (
-        f"--cases={tmp_path / 'cases.yaml'}", "--data", "small", "absent", "--n=4", "--steps=4",
+        f"--cases={cases}", "--data", "small", "absent", "--n=4", "--steps=4",
         "--seeds", "1", f"--out={out}", f"--foundations={tmp_path}",
     )  # fmt: skip
     output = demonstrate(*arguments)
