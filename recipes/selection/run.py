@@ -61,6 +61,10 @@ def cell(values: pd.Series, digits: int) -> str:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", nargs="+", default=["rmd17_ethanol", "silicon"])
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS[1:], default=METHODS[1:],
+        help="to compare with random choice",
+    )  # fmt: skip
     parser.add_argument("--n", type=int, default=20, help="structures to choose")
     parser.add_argument("--steps", type=int, default=400, help="of each training")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
@@ -95,7 +99,8 @@ def main() -> None:
     if not present:
         raise SystemExit("there are no data: name their folder by --shared")
     foundations = {name: demonstration.prepare(name) for name in present}
-    choices = [Choice(*values) for values in itertools.product(present, METHODS, options.seeds)]
+    settings = itertools.product(present, (RANDOM, *options.methods), options.seeds)
+    choices = [Choice(*values) for values in settings]
     rows = list(demonstration.rows(choices))
     write_csv(options.out / "selection.csv", rows)
     text = table(rows, foundations)

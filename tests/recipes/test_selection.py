@@ -9,7 +9,7 @@ from ase.io import read
 from datafiles import HOSTS, QUICKSTART, RECIPES, run_recipe, small_plan
 
 SELECTION = RECIPES / "selection"
-METHODS = ["random", "d-optimal", "a-optimal", "farthest"]
+METHODS = ["random", "d-optimal"]
 
 pytestmark = pytest.mark.skipif(HOSTS["mace"] is None, reason="the demonstration is with MACE")
 
@@ -25,8 +25,8 @@ def test_the_methods_are_compared(tmp_path):
     cases = small_plan(tmp_path)
     out = tmp_path / "out"
     arguments = (
-        f"--cases={cases}", "--data", "small", "absent", "--n=4", "--steps=4",
-        "--seeds", "1", f"--out={out}", f"--foundations={tmp_path}",
+        f"--cases={cases}", "--data", "small", "absent", "--methods", "d-optimal", "--n=4",
+        "--steps=4", "--seeds", "1", f"--out={out}", f"--foundations={tmp_path}",
     )  # fmt: skip
     output = demonstrate(*arguments)
     assert "Left out: absent" in output
@@ -43,7 +43,3 @@ def test_the_methods_are_compared(tmp_path):
         energies = {round(a.info["REF_energy"], 6) for a in read(train, ":")}
         assert len(energies) == len(read(selected, ":")) == 4
         assert "REF_energy" not in read(selected).info  # the command saw no labels
-    before = {path: path.stat().st_mtime for path in out.rglob("seconds")}
-    assert len(before) == len({row["force_rmse"] for row in rows})
-    demonstrate(*arguments)
-    assert {path: path.stat().st_mtime for path in out.rglob("seconds")} == before
