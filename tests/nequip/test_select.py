@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 import typer
 from ase.io import read, write
 from datafiles import QUICKSTART
+from test_roads import Start
+from training import train
 from typer.testing import CliRunner
 
 from mace_weak.command.frames import bare
@@ -41,3 +44,18 @@ def test_descriptors_do_not_depend_on_the_batches(foundation, files, monkeypatch
     monkeypatch.setattr(pools, "BATCH_ATOMS", 20)
     _, apart = pools.descriptors(model, files.ethanol)
     np.testing.assert_allclose(apart, together, rtol=1e-4, atol=1e-6)
+
+
+def test_allegro_has_descriptors_that_do_not_turn(
+    tmp_path, files, foundation, foundation_checkpoint
+):
+    """Those of its edges: invariant under rotation and relabelling, different in other shapes."""
+    pytest.importorskip("allegro", reason="nequip-allegro is not installed")
+    config = Start(files, foundation, foundation_checkpoint).allegro()
+    model = load_model(str(train(tmp_path, config).checkpoint))
+    one, other = read(files.ethanol, ":2")
+    turned = bare(one)[::-1]
+    turned.rotate(70, (1, 2, 3))
+    here, there, elsewhere = model.descriptors([bare(one), turned, bare(other)])
+    np.testing.assert_allclose(there, here, rtol=1e-3, atol=1e-4 * np.abs(here).max())
+    assert np.abs(elsewhere - here).max() > 1e-2 * np.abs(here).max()
