@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -14,6 +14,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from mace_weak.command.arguments import ENERGY_KEY, FORCES_KEY, STRESS_KEY
 from mace_weak.errors import WeakLossError
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,12 @@ def read_frames(path: Path) -> Iterator[Atoms]:
         ) from error
     if number < 0:
         raise WeakLossError(f"'{path}' has no structures")
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most ``count`` items, evenly out of all."""
+    places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).astype(int))
+    return [items[place] for place in places]
 
 
 def bare(atoms: Atoms) -> Atoms:

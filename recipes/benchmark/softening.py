@@ -20,7 +20,7 @@ from arguments import add_training_arguments
 from benchmark_cases import HERE, Plan
 from benchmark_data import frames_of, write_named
 from benchmark_runner import ROOT
-from tables import markdown_table, with_table
+from tables import markdown_table, with_table, with_versions
 
 COLUMNS = ("forces, meV/Å", "force slope", "±", "energy beside its zero, meV/atom")
 
@@ -57,7 +57,7 @@ def main() -> None:
     plan = Plan.read(options.cases)
     found = [row for name in options.data for row in rows(plan, name, options)]
     header = ["data", "model", "structures", "forces, meV/Å", "force slope", "energy, meV/atom"]
-    table = markdown_table(header, found)
+    table = with_versions(markdown_table(header, found), benchmark_mace.PACKAGES)
     print(table)
     if options.readme:
         readme = HERE / "README.md"

@@ -20,9 +20,10 @@ import pandas as pd
 from arguments import add_training_arguments
 from benchmark_cases import HERE as BENCHMARK
 from benchmark_cases import Plan
+from benchmark_mace import PACKAGES
 from benchmark_runner import ROOT, write_csv
 from selection_runner import Choice, Demonstration
-from tables import markdown_table, with_table
+from tables import markdown_table, with_table, with_versions
 
 HERE = Path(__file__).parent
 RANDOM = "random"
@@ -103,7 +104,7 @@ def main() -> None:
     choices = [Choice(*values) for values in settings]
     rows = list(demonstration.rows(choices))
     write_csv(options.out / "selection.csv", rows)
-    text = table(rows, foundations)
+    text = with_versions(table(rows, foundations), PACKAGES)
     print(f"\nErrors of unseen structures:\n\n{text}\n\nResults: {options.out / 'selection.csv'}")
     if options.readme:
         readme = HERE / "README.md"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ase.io import read, write
 from ase.units import kcal, mol
-from commands import trained
+from commands import SCRIPTS, trained
 from console import mace_weak, result_of, rows_of
 from mace.calculators import MACECalculator
 
@@ -38,27 +38,39 @@ def test_the_proposed_training_trains(tmp_path, ethanol_check):
     assert program == "mace_run_train"
     assert "--loss=weak_taylor" in flags
     assert "--E0s=estimated" in flags
-    run = trained(tmp_path, [program], *flags, "--max_num_epochs=2", "--eval_interval=1")
+    run = trained(tmp_path, [str(SCRIPTS / program)], *flags, "--max_num_epochs=2", "--eval_interval=1")
     assert max(run.column("loss_taylor")) > 0
 
 
 @pytest.mark.parametrize(
-    ("factor", "expected"), [(mol / kcal, "look like kcal/mol/Å"), (-1.0, "point against")]
+    ("energy_factor", "force_factor", "expected"),
+    [
+        (
+            1.0,
+            mol / kcal,
+            "forces are 23.1 times the foundation model's: they look like kcal",
+        ),
+        (1.0, -1.0, "point against the foundation model's"),
+        (mol / kcal, 1.0, "energies differ between structures by 23.1 times"),
+    ],
 )
-def test_forces_in_another_unit_or_sign_than_the_foundations_are_found(
-    tmp_path, files, foundation, factor, expected
+def test_labels_in_another_unit_or_sign_than_the_foundations_are_found(
+    tmp_path, files, foundation, energy_factor, force_factor, expected
 ):
-    """The labels are the foundation's own, so that it knows their forces well."""
+    """The labels are the foundation's own, so that it knows them well."""
     frames = read(files.molecules, ":")
     calculator = MACECalculator(foundation, device="cpu", default_dtype="float64")
     for atoms in frames:
         atoms.calc = calculator
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
         atoms.calc = None
-        atoms.info["REF_energy"], atoms.arrays["REF_forces"] = energy, factor * forces
-    write(tmp_path / "wrong.xyz", frames)
-    found = result_of("check", tmp_path / "wrong.xyz", "--foundation", foundation)
-    assert expected in str(found["findings"])
+        atoms.info["REF_energy"] = energy_factor * energy
+        atoms.arrays["REF_forces"] = force_factor * forces
+    write(tmp_path / "labelled.xyz", frames)
+    found = result_of("check", tmp_path / "labelled.xyz", "--foundation", foundation)
+    foundations = [one["problem"] for one in found["findings"] if "foundation" in one["problem"]]
+    assert len(foundations) == 1
+    assert expected in foundations[0]
 
 
 def test_elements_that_the_foundation_lacks_are_found(files, foundation):

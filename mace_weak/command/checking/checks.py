@@ -11,7 +11,13 @@ from mace_weak.command.atomic_energies import CompositionFit, fit_composition
 from mace_weak.command.checking.advice import suitable_displacement, training_command
 from mace_weak.command.checking.consistency import TOLERANCE, force_energy_slope
 from mace_weak.command.checking.duplicates import duplicates, leaks
-from mace_weak.command.checking.foundation_checks import Comparison, compare, misfits, unlike_forces
+from mace_weak.command.checking.foundation_checks import (
+    Comparison,
+    compare,
+    misfits,
+    unlike_energies,
+    unlike_forces,
+)
 from mace_weak.command.checking.survey import Survey
 from mace_weak.command.checking.units import ENERGY_UNITS, all_electron_energy, unit_of
 from mace_weak.command.frames import Keys
@@ -52,7 +58,7 @@ def checked(
         if train.elements <= set(model.elements):
             comparison = compare(model, train)
     if comparison is not None:
-        result.findings += unlike_forces(comparison)
+        result.findings += [*unlike_forces(comparison), *unlike_energies(comparison)]
     fit = fitted(train)
     if fit is not None:
         result.tables += [element_table(train, fit, model, comparison), left_table(fit, comparison)]
@@ -174,11 +180,7 @@ def foreign_energies(train: Survey) -> Iterator[Finding]:
 
 def fitted(train: Survey) -> CompositionFit | None:
     """The atoms' energies fitted to the sample's own energies."""
-    known = [
-        structure
-        for structure in train.structures
-        if np.isfinite(structure.labels.get("energy", np.nan))
-    ]
+    known = [structure for structure in train.structures if "energy" in structure.labels]
     if not known:
         return None
     energies = np.array([float(structure.labels["energy"]) for structure in known])

@@ -76,6 +76,12 @@ def force_energy_slope(survey: Survey) -> tuple[float, float, int]:
     changes, works = np.array([pair for pair in found if pair is not None]).reshape(-1, 2).T
     if len(works) < ENOUGH:
         return np.nan, np.nan, len(works)
-    slope = float(np.sum(changes * works) / np.sum(works**2))
-    correlation = float(np.sum(changes * works) / np.sqrt(np.sum(changes**2) * np.sum(works**2)))
-    return slope, correlation, len(works)
+    return *proportion(changes, works), len(works)
+
+
+def proportion(values: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
+    """Slope of values over predicted ones, through zero, and their correlation; NaN of nothing."""
+    product, square = float(np.sum(values * predicted)), float(np.sum(predicted**2))
+    if not square > 0 or not np.any(values):
+        return np.nan, np.nan
+    return product / square, product / float(np.sqrt(np.sum(values**2) * square))

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from mace_weak.command.atomic_energies import CompositionFit, fit_composition
+from mace_weak.command.checking.consistency import proportion
 from mace_weak.command.checking.survey import Labelled, Survey
-from mace_weak.command.checking.units import FORCE_UNITS, unit_of
+from mace_weak.command.checking.units import ENERGY_UNITS, FORCE_UNITS, unit_of
+from mace_weak.command.frames import evenly
 from mace_weak.command.models import Model, Prediction, predict
 from mace_weak.command.output import Finding
 from mace_weak.command.progress import progress
 
 PREDICTED = 200  # structures that the foundation model is run on
+ENOUGH = 10  # of them, for their energies to tell a unit
+VARIED = 0.1  # meV/atom, between structures of one composition
 RELATED = 0.7  # correlation from which the forces of two levels belong together
 
 
@@ -22,12 +26,15 @@ RELATED = 0.7  # correlation from which the forces of two levels belong together
 class Comparison:
     """A foundation model's predictions on some labelled structures.
 
-    ``shift`` fits the difference of the energies, labels minus predictions.
+    The composition explains the labels' energies by ``own``, the ``predicted`` ones, and their
+    difference, labels minus predictions, by ``shift``.
     """
 
     structures: Sequence[Labelled]
     predictions: Sequence[Prediction]
     shift: CompositionFit
+    own: CompositionFit
+    predicted: CompositionFit
 
     def forces(self) -> tuple[np.ndarray, np.ndarray]:
         """Reference and predicted force components (n,), eV/Å."""
@@ -44,19 +51,26 @@ class Comparison:
 
 def compare(model: Model, survey: Survey) -> Comparison | None:
     """Run the model on some of the structures with energies; None where there are none."""
-    structures = [
+    known = [
         structure
         for structure in survey.structures
-        if np.isfinite(structure.labels.get("energy", np.nan)) and len(structure.atoms) > 1
-    ][:PREDICTED]
-    if not structures:
+        if "energy" in structure.labels and len(structure.atoms) > 1
+    ]
+    if not known:
         return None
+    structures = evenly(known, PREDICTED)
     frames = [structure.atoms for structure in structures]
     predictions = list(progress(predict(model, frames), "foundation", total=len(frames)))
     labels = np.array([float(structure.labels["energy"]) for structure in structures])
     energies = np.array([prediction.energy for prediction in predictions])
     elements = [symbol for symbol in model.elements if symbol in survey.elements]
-    return Comparison(structures, predictions, fit_composition(frames, labels - energies, elements))
+    return Comparison(
+        structures,
+        predictions,
+        shift=fit_composition(frames, labels - energies, elements),
+        own=fit_composition(frames, labels, elements),
+        predicted=fit_composition(frames, energies, elements),
+    )
 
 
 def misfits(model: Model, surveys: Sequence[Survey]) -> Iterator[Finding]:
@@ -80,20 +94,29 @@ def misfits(model: Model, surveys: Sequence[Survey]) -> Iterator[Finding]:
 
 def unlike_forces(comparison: Comparison) -> Iterator[Finding]:
     """Forces of another sign or unit than the foundation model's."""
-    reference, predicted = comparison.forces()
-    if not reference.size or not np.all(np.isfinite(reference)):
-        return
-    product = float(np.sum(reference * predicted))
-    related = product / np.sqrt(np.sum(reference**2) * np.sum(predicted**2))
+    ratio, related = proportion(*comparison.forces())
     if related < -RELATED:
         yield Finding(
             f"the forces point against the foundation model's (correlation {related:.2f})",
             "turn their sign: forces are −∂E/∂r, not the gradient",
         )
-    slope = product / float(np.sum(predicted**2))
-    unit = unit_of(slope, FORCE_UNITS) if related > RELATED else None
+    unit = unit_of(ratio, FORCE_UNITS) if related > RELATED else None
     if unit not in (None, "eV/Å"):
         yield Finding(
-            f"the forces are {slope:.3g} times the foundation model's: they look like {unit}",
+            f"the forces are {ratio:.3g} times the foundation model's: they look like {unit}",
             "convert them to eV/Å",
+        )
+
+
+def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
+    """Energies that differ between structures by another unit than the foundation model's."""
+    if len(comparison.structures) < ENOUGH or comparison.predicted.rmse < VARIED:
+        return
+    ratio, related = proportion(comparison.own.residuals, comparison.predicted.residuals)
+    unit = unit_of(ratio, ENERGY_UNITS) if related > RELATED else None
+    if unit not in (None, "eV"):
+        yield Finding(
+            f"energies differ between structures by {ratio:.3g} times the foundation model's: they "
+            f"look like {unit}",
+            "convert them to eV",
         )

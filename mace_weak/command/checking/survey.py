@@ -20,7 +20,7 @@ SAMPLE = 1000  # structures that are kept whole
 
 @dataclass(frozen=True)
 class Labelled:
-    """A structure of the file by its number, and its labels."""
+    """A structure of the file by its number, and its labels that are finite."""
 
     number: int
     atoms: Atoms
@@ -119,7 +119,8 @@ def survey(path: Path, keys: Keys) -> Survey:
     behind: int | None = None  # place in the sample of the structure before this one
     for atoms in progress(read_frames(path), f"reading {path.name}"):
         labels = keys.labels(atoms)
-        this = Labelled(found.count, bare(atoms), labels)
+        finite = {name: value for name, value in labels.items() if np.all(np.isfinite(value))}
+        this = Labelled(found.count, bare(atoms), finite)
         if behind is not None:
             found.sample[behind] = (found.sample[behind][0], this)
         behind = _place(found, draw)

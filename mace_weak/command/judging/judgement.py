@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
 
-from mace_weak.command.frames import Keys, read_frames
+from mace_weak.command.frames import Keys, evenly, read_frames
 from mace_weak.command.judging.dynamics import Trajectory, constant_energy
 from mace_weak.command.judging.evaluation import (
     Judged,
@@ -69,7 +69,7 @@ def judge(model: str, before: str | None, test: Path, settings: Settings) -> Res
     if "before" in found:
         result.findings += worse(found["model"], found["before"])
     pictures = {"parity": parity(found)}
-    probes = spread_out(frames, settings.probes)
+    probes = evenly(frames, settings.probes)
     if probes:
         pictures["Taylor residuals"] = probe(models, probes, settings.seed, result)
     if settings.steps:
@@ -77,12 +77,6 @@ def judge(model: str, before: str | None, test: Path, settings: Settings) -> Res
     title = f"{model} on {test}" + (f", before: {before}" if before else "")
     result.written += write_page(settings.out, title, result.tables, result.findings, pictures)
     return result
-
-
-def spread_out(frames: Sequence[Atoms], count: int) -> list[Atoms]:
-    """``count`` structures, evenly out of all."""
-    places = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int))
-    return [frames[place] for place in places]
 
 
 def soft(structures: Sequence[Judged]) -> Iterator[Finding]:
