@@ -38,7 +38,8 @@ def test_the_proposed_training_trains(tmp_path, ethanol_check):
     assert program == "mace_run_train"
     assert "--loss=weak_taylor" in flags
     assert "--E0s=estimated" in flags
-    run = trained(tmp_path, [str(SCRIPTS / program)], *flags, "--max_num_epochs=2", "--eval_interval=1")
+    shrunk = ("--max_num_epochs=2", "--eval_interval=1")
+    run = trained(tmp_path, [str(SCRIPTS / program)], *flags, *shrunk)
     assert max(run.column("loss_taylor")) > 0
 
 
