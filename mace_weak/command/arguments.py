@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,5 +15,4 @@ ForcesKey = Annotated[str, typer.Option(help="Key of the forces (eV/Å).")]
 StressKey = Annotated[str, typer.Option(help="Key of the stresses (eV/Å³).")]
 Device = Annotated[str, typer.Option(help="Where the model runs: cpu or cuda.")]
 Dtype = Annotated[str, typer.Option(help="Of a MACE model: float32 or float64; default: its own.")]
-Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 Seed = Annotated[int, typer.Option(help="Of what is drawn at random.")]

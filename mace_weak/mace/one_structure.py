@@ -13,7 +13,6 @@ COMMAND = "mace_run_train"
 NAME = "softened"
 PRODUCT = f"{NAME}.model"
 WEIGHT = 100.0  # MACE's default of the forces; as much for the energy, or its zero would drift
-LAST_LR = 0.01  # of the first
 
 
 def require_trainable(model: str, saved: SavedModel) -> None:
@@ -37,12 +36,14 @@ def one_structure_arguments(
     *,
     epochs: int,
     lr: float,
+    gamma: float,
     device: str,
 ) -> list[str]:
     """Arguments of ``mace_run_train`` that write ``PRODUCT`` into ``out``.
 
     ``structure`` is an extended XYZ file of one structure, whose ``REF_energy`` is on the model's
-    own level: all elements and atomic energies of the model stay as they are.
+    own level: all elements and atomic energies of the model stay as they are. The learning rate
+    falls by ``gamma`` in each epoch.
     """
     energies = {atomic_numbers[name]: energy for name, energy in saved.atomic_energies.items()}
     return [
@@ -64,7 +65,7 @@ def one_structure_arguments(
         f"--eval_interval={max(1, epochs - 1)}",
         f"--lr={lr}",
         "--scheduler=ExponentialLR",
-        f"--lr_scheduler_gamma={LAST_LR ** (1 / epochs)}",
+        f"--lr_scheduler_gamma={gamma}",
         f"--default_dtype={saved.dtype}",
         f"--device={device}",
         "--error_table=PerAtomRMSE",

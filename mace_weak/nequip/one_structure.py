@@ -12,7 +12,6 @@ from mace_weak.nequip.saved import COMPILED_SUFFIXES, SavedModel
 COMMAND = "nequip-train"
 NAME = "softened"
 PRODUCT = f"{NAME}.ckpt"
-LAST_LR = 0.01  # of the first
 
 
 def require_trainable(model: str, saved: SavedModel) -> None:
@@ -36,19 +35,21 @@ def one_structure_arguments(
     *,
     epochs: int,
     lr: float,
+    gamma: float,
     device: str,
 ) -> list[str]:
     """Arguments of ``nequip-train`` that write ``PRODUCT`` into ``out``.
 
     ``structure`` is an extended XYZ file of one structure, whose ``REF_energy`` is on the model's
-    own level. The configuration that they name is written to ``out``.
+    own level. The learning rate falls by ``gamma`` in each epoch. The configuration that they name
+    is written to ``out``.
     """
     config = {
         "run": ["train"],
         "hydra": {"run": {"dir": str(out)}},
         "data": _data(saved, structure),
         "trainer": _trainer(out, epochs=epochs, device=device),
-        "training_module": _training_module(model, epochs=epochs, lr=lr),
+        "training_module": _training_module(model, lr=lr, gamma=gamma),
     }
     (out / "config.yaml").write_text(json.dumps(config, indent=2))
     return ["-cp", str(out), "-cn", "config"]
@@ -93,11 +94,10 @@ def _trainer(out: Path, *, epochs: int, device: str) -> dict[str, Any]:
     }
 
 
-def _training_module(model: str, *, epochs: int, lr: float) -> dict[str, Any]:
+def _training_module(model: str, *, lr: float, gamma: float) -> dict[str, Any]:
     checkpoint = model.endswith(".ckpt")
     builder = "ModelFromCheckpoint" if checkpoint else "ModelFromPackage"
     path = "checkpoint_path" if checkpoint else "package_path"
-    gamma = LAST_LR ** (1 / epochs)
     return {
         "_target_": "nequip.train.NequIPLightningModule",
         "loss": {

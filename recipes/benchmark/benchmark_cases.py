@@ -66,6 +66,11 @@ class Data:
     batch_size: int = 5
     flags: Mapping[str, Any] = field(default_factory=dict)
 
+    def absent(self, shared: Path) -> list[str]:
+        """Files that are not there."""
+        sources = (self.train, self.test)
+        return [source.file for source in sources if not source.path(shared).exists()]
+
 
 @dataclass(frozen=True)
 class Method:

@@ -61,9 +61,8 @@ class Benchmark:
     def refused(self, case: Case) -> str | None:
         """Why a case is left out; None if it is not."""
         data = self.plan.data[case.data]
-        absent = [p for p in (data.train, data.test) if not p.path(self.options.shared).exists()]
-        if absent:
-            return f"{absent[0].file} is not there"
+        if absent := data.absent(self.options.shared):
+            return f"{absent[0]} is not there"
         return self.host.refused(self.plan.methods[case.method], data)
 
     def prepare(self, cases: list[Case]) -> None:

@@ -19,21 +19,19 @@ import processes
 from arguments import add_training_arguments
 from benchmark_cases import HERE, Plan
 from benchmark_data import frames_of, write_named
-from benchmark_runner import ROOT
+from benchmark_runner import ROOT, Benchmark
 from tables import markdown_table, with_table, with_versions
 
 COLUMNS = ("forces, meV/Å", "force slope", "±", "energy beside its zero, meV/atom")
 
 
-def rows(plan: Plan, name: str, options: argparse.Namespace) -> Iterator[list[str]]:
+def rows(benchmark: Benchmark, name: str) -> Iterator[list[str]]:
     """A line before and one after."""
-    data, out = plan.data[name], options.out.resolve()
+    data, options = benchmark.plan.data[name], benchmark.options
     frames = frames_of(data.test, options.shared, forces_needed=True)
-    file = write_named(out / "data", f"{name}-test", frames)
-    foundation = options.foundation or benchmark_mace.train_foundation(
-        out, data.foundation, plan.foundations[data.foundation], device=options.device
-    )
-    folder = out / f"softened-{name}"
+    file = write_named(benchmark.out / "data", f"{name}-test", frames)
+    foundation = benchmark.foundation(data.foundation)
+    folder = benchmark.out / f"softened-{name}"
     shutil.rmtree(folder, ignore_errors=True)  # the command writes to a new folder
     result = processes.mace_weak(
         "soften", foundation, file, f"--out={folder}", f"--device={options.device}"
@@ -54,8 +52,14 @@ def main() -> None:
     parser.add_argument("--readme", action="store_true", help="the table into the README")
     add_training_arguments(parser)
     options = parser.parse_args()
-    plan = Plan.read(options.cases)
-    found = [row for name in options.data for row in rows(plan, name, options)]
+    settings = argparse.Namespace(**vars(options), host="mace", keep=False)
+    benchmark = Benchmark(Plan.read(options.cases), settings)
+    found = []
+    for name in options.data:
+        if absent := benchmark.plan.data[name].absent(options.shared):
+            print(f"Left out: {name}: {absent[0]} is not there")
+        else:
+            found += rows(benchmark, name)
     header = ["data", "model", "structures", "forces, meV/Å", "force slope", "energy, meV/atom"]
     table = with_versions(markdown_table(header, found), benchmark_mace.PACKAGES)
     print(table)

@@ -22,17 +22,10 @@ from evaluate import Errors, draw_parity, errors_of, errors_table
 from tables import markdown_table, with_table
 from vibrations import harmonic_wavenumbers
 
+from mace_weak.command.models import load_model
+
 HERE = Path(__file__).parent
 DATA = HERE / "data"
-
-
-def calculator_of(model: str, *, device: str) -> Calculator:
-    """In float64, which vibrations need."""
-    from mace.calculators import MACECalculator, mace_mp
-
-    if Path(model).is_file():
-        return MACECalculator(model_paths=model, device=device, default_dtype="float64")
-    return mace_mp(model=model, device=device, default_dtype="float64")
 
 
 def errors(calculator: Calculator, frames: Sequence[Atoms]) -> Errors:
@@ -72,7 +65,8 @@ def main() -> None:
     found: dict[str, Errors] = {}
     wavenumbers: dict[str, np.ndarray] = {}
     for name, model in named.items():
-        calculator = calculator_of(model, device=options.device)
+        # in float64, which vibrations need
+        calculator = load_model(model, device=options.device, dtype="float64").calculator
         found[name] = errors(calculator, frames)
         wavenumbers[name] = harmonic_wavenumbers(minimum, calculator)
     tables = {

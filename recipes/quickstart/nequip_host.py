@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.io import read
 from cases import Case
 
+from mace_weak.command.atomic_energies import fit_composition
 from mace_weak.nequip.train import LOSS_CLASSES
 
 HERE = Path(__file__).parent
@@ -170,9 +171,7 @@ def labelled_atomic_energies(structures: Path) -> dict[str, float]:
 
 def atomic_energies(frames: Sequence[Atoms], energies: Sequence[float]) -> dict[str, float]:
     """Energies of the atoms, eV, that give ``energies`` best; the smallest of equally good ones."""
-    counts = np.array([[atoms.symbols.count(name) for name in TYPES] for atoms in frames])
-    solution = np.linalg.lstsq(counts.astype(float), np.array(energies), rcond=None)[0]
-    return dict(zip(TYPES, solution.tolist(), strict=True))
+    return fit_composition(frames, np.array(energies), TYPES).energies
 
 
 def per_type(values: dict[str, float]) -> str:

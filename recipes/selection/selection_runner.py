@@ -52,8 +52,7 @@ class Demonstration:
         """
         if data not in self.plan.data:
             raise SystemExit(f"there are no data '{data}': there are {', '.join(self.plan.data)}")
-        sources = self.plan.data[data].train, self.plan.data[data].test
-        return [source.file for source in sources if not source.path(self.options.shared).exists()]
+        return self.plan.data[data].absent(self.options.shared)
 
     def prepare(self, data: str) -> dict[str, float]:
         """Read the structures, and train the foundation model, if it is not there; its errors."""

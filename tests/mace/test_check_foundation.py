@@ -11,6 +11,7 @@ from ase.units import kcal, mol
 from commands import SCRIPTS, trained
 from console import mace_weak, result_of, rows_of
 from mace.calculators import MACECalculator
+from predictions import calculated
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +62,7 @@ def test_labels_in_another_unit_or_sign_than_the_foundations_are_found(
     """The labels are the foundation's own, so that it knows them well."""
     frames = read(files.molecules, ":")
     calculator = MACECalculator(foundation, device="cpu", default_dtype="float64")
-    for atoms in frames:
-        atoms.calc = calculator
-        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-        atoms.calc = None
+    for atoms, (energy, forces) in zip(frames, calculated(calculator, frames), strict=True):
         atoms.info["REF_energy"] = energy_factor * energy
         atoms.arrays["REF_forces"] = force_factor * forces
     write(tmp_path / "labelled.xyz", frames)

@@ -7,6 +7,7 @@ import pytest
 from ase.io import read, write
 from console import mace_weak, result_of, rows_of
 from mace.calculators import MACECalculator
+from predictions import calculated, softened
 
 from mace_weak.command.softening.correction import run_command
 from mace_weak.errors import WeakLossError
@@ -18,11 +19,7 @@ TRAINED, OTHERS = "Structure 5, C2H6O, trained on", "The other 11, not trained o
 @pytest.fixture(scope="module")
 def labelled(files, foundation):
     """Structures for which the foundation is too soft by a fifth, on another level of theory."""
-    frames = read(files.ethanol, ":")
-    for atoms, (energy, forces) in zip(frames, calculated(foundation, frames), strict=True):
-        atoms.info["REF_energy"] = energy / SOFT - 1000.0
-        atoms.arrays["REF_forces"] = forces / SOFT
-    return frames
+    return softened(calculator_of(foundation), read(files.ethanol, ":"), SOFT)
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +36,8 @@ def softening(data, foundation, tmp_path_factory):
     return result_of("soften", foundation, data, *flags), out
 
 
-def calculated(model, frames):
-    """Energies in eV and forces in eV/Å."""
-    calculator = MACECalculator(str(model), device="cpu")
-    results = []
-    for atoms in frames:
-        bare = atoms.copy()
-        bare.calc = calculator
-        results.append((bare.get_potential_energy(), bare.get_forces()))
-    return results
+def calculator_of(model):
+    return MACECalculator(str(model), device="cpu")
 
 
 def test_the_errors_are_those_of_both_models_on_the_others(softening, foundation, labelled):
@@ -56,7 +46,7 @@ def test_the_errors_are_those_of_both_models_on_the_others(softening, foundation
     unseen = [atoms for number, atoms in enumerate(labelled) if number != 5]
     reference = np.concatenate([atoms.arrays["REF_forces"] for atoms in unseen])
     for name, model in (("before", foundation), ("after", out / "softened.model")):
-        results = calculated(model, unseen)
+        results = calculated(calculator_of(model), unseen)
         forces = np.concatenate([result[1] for result in results])
         rmse = 1e3 * np.sqrt(np.mean((forces - reference) ** 2))
         assert rows[name]["forces, meV/Å"] == pytest.approx(rmse, rel=1e-4)
@@ -84,13 +74,13 @@ def test_one_structure_mends_the_forces_of_the_others(softening):
 
 def test_the_structure_is_on_the_models_level_of_theory(softening, foundation, labelled):
     _, out = softening
-    energies = np.array([energy for energy, _ in calculated(foundation, labelled)])
+    energies = np.array([energy for energy, _ in calculated(calculator_of(foundation), labelled)])
     gaps = np.array([atoms.info["REF_energy"] for atoms in labelled]) - energies
     assert np.abs(gaps).min() > 1000
     one = read(out / "structure.xyz")
     assert one.info["REF_energy"] == pytest.approx(labelled[5].info["REF_energy"] - gaps.mean())
     assert one.arrays["REF_forces"] == pytest.approx(labelled[5].arrays["REF_forces"], abs=1e-7)
-    (again,) = calculated(out / "softened.model", [one])
+    (again,) = calculated(calculator_of(out / "softened.model"), [one])
     assert again[0] == pytest.approx(one.info["REF_energy"], abs=0.02)
 
 

@@ -10,6 +10,7 @@ from ase.io import read
 from commands import run_command
 from console import result_of, rows_of
 from nequip.integrations.ase import NequIPCalculator
+from predictions import calculated
 from readme_commands import ROOT
 
 
@@ -23,11 +24,11 @@ def test_the_errors_are_those_of_nequips_calculator(
     calculator = NequIPCalculator._from_saved_model(
         foundation, chemical_species_to_atom_type_map=True
     )
-    force = []
-    for atoms in read(files.ethanol_forces, ":"):
-        bare = atoms.copy()
-        bare.calc = calculator
-        force.append(bare.get_forces() - atoms.arrays["REF_forces"])
+    frames = read(files.ethanol_forces, ":")
+    force = [
+        own - atoms.arrays["REF_forces"]
+        for (_, own), atoms in zip(calculated(calculator, frames), frames, strict=True)
+    ]
     expected = pytest.approx(1e3 * np.sqrt(np.mean(np.square(force))), rel=1e-4)
     rows = [row for row in found["tables"]["Forces, meV/Å"] if row["of"] == "all"]
     assert [row["RMSE"] for row in rows] == [expected, expected]

@@ -9,6 +9,7 @@ import pytest
 from ase.io import read, write
 from console import mace_weak, result_of, rows_of
 from nequip.integrations.ase import NequIPCalculator
+from predictions import calculated, softened
 
 from mace_weak.errors import WeakLossError
 from mace_weak.nequip.one_structure import require_trainable
@@ -20,11 +21,7 @@ TRAINED, OTHERS = "Structure 5, C2H6O, trained on", "The other 11, not trained o
 @pytest.fixture(scope="module")
 def labelled(files, foundation):
     """Structures for which the foundation is too soft by a fifth, on another level of theory."""
-    frames = read(files.ethanol, ":")
-    for atoms, (energy, forces) in zip(frames, calculated(foundation, frames), strict=True):
-        atoms.info["REF_energy"] = energy / SOFT - 1000.0
-        atoms.arrays["REF_forces"] = forces / SOFT
-    return frames
+    return softened(calculator_of(foundation), read(files.ethanol, ":"), SOFT)
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +38,10 @@ def softening(data, foundation, tmp_path_factory):
     return result_of("soften", foundation, data, *flags), out
 
 
-def calculated(model, frames):
-    """Energies in eV and forces in eV/Å."""
+def calculator_of(model):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # how torch loads packages
-        calculator = NequIPCalculator._from_saved_model(
-            model, chemical_species_to_atom_type_map=True
-        )
-    results = []
-    for atoms in frames:
-        bare = atoms.copy()
-        bare.calc = calculator
-        results.append((bare.get_potential_energy(), bare.get_forces()))
-    return results
+        return NequIPCalculator._from_saved_model(model, chemical_species_to_atom_type_map=True)
 
 
 def test_one_structure_mends_the_forces_of_the_others(softening):
@@ -70,7 +58,9 @@ def test_the_errors_are_those_of_the_new_model_on_the_others(softening, labelled
     found, out = softening
     unseen = [atoms for number, atoms in enumerate(labelled) if number != 5]
     reference = np.concatenate([atoms.arrays["REF_forces"] for atoms in unseen])
-    forces = np.concatenate([own for _, own in calculated(out / "softened.ckpt", unseen)])
+    forces = np.concatenate(
+        [own for _, own in calculated(calculator_of(out / "softened.ckpt"), unseen)]
+    )
     row = rows_of(found, OTHERS, "model")["after"]
     rmse = 1e3 * np.sqrt(np.mean((forces - reference) ** 2))
     assert row["forces, meV/Å"] == pytest.approx(rmse, rel=1e-3)
@@ -81,7 +71,7 @@ def test_the_errors_are_those_of_the_new_model_on_the_others(softening, labelled
 def test_the_structure_is_on_the_models_level_of_theory(softening, foundation, labelled):
     found, out = softening
     one = read(out / "structure.xyz")
-    energies = [energy for energy, _ in calculated(foundation, labelled)]
+    energies = [energy for energy, _ in calculated(calculator_of(foundation), labelled)]
     gaps = [atoms.info["REF_energy"] - own for atoms, own in zip(labelled, energies, strict=True)]
     expected = labelled[5].info["REF_energy"] - np.mean(gaps)
     assert one.info["REF_energy"] == pytest.approx(expected, abs=1e-3)

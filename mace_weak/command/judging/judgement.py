@@ -23,7 +23,7 @@ from mace_weak.command.judging.evaluation import (
 from mace_weak.command.judging.page import write_page
 from mace_weak.command.judging.pictures import energy_drift, parity, taylor
 from mace_weak.command.judging.slopes import force_slope, slope_spread
-from mace_weak.command.judging.surface import loop_work, taylor_residuals
+from mace_weak.command.judging.surface import by_length, loop_work, taylor_residuals
 from mace_weak.command.models import Model, load_model, predict
 from mace_weak.command.output import Finding, Result, Table
 from mace_weak.command.progress import progress
@@ -113,14 +113,13 @@ def probe(
     models: Mapping[str, Model], frames: Sequence[Atoms], seed: int, result: Result
 ) -> Figure:
     """Taylor residuals and closed paths: adds their tables and findings, returns the picture."""
-    curves = {
+    residuals = {
         name: taylor_residuals(frames, model.calculator, seed=seed)
         for name, model in models.items()
     }
     if "before" in models:
-        curves["difference of both"] = taylor_residuals(
-            frames, models["model"].calculator, anchor=models["before"].calculator, seed=seed
-        )
+        residuals["difference of both"] = residuals["model"] - residuals["before"]
+    curves = {name: by_length(own) for name, own in residuals.items()}
     lengths = next(iter(curves.values()))
     columns = ("of", *(f"{length:g} Å" for length in lengths))
     rows = [[name, *curve.values()] for name, curve in curves.items()]

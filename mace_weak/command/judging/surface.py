@@ -31,28 +31,24 @@ def random_steps(count: int, n_atoms: int, generator: np.random.Generator) -> np
     return generator.normal(scale=3**-0.5, size=(count, n_atoms, 3))
 
 
-def taylor_residuals(
-    frames: Sequence[Atoms],
-    calculator: Calculator,
-    *,
-    anchor: Calculator | None = None,
-    seed: int,
-) -> dict[float, float]:
-    """Root mean square of r/N, in meV/atom, for each length of displacement (Å).
+def taylor_residuals(frames: Sequence[Atoms], calculator: Calculator, *, seed: int) -> np.ndarray:
+    """r/N in meV/atom of each structure and each length of displacement, (n_frames, n_lengths).
 
-    r = E(S+d) − [E(S) − ⟨F(S), d⟩] of Takamoto, Zaverkin and Niepert (2025); with an ``anchor`` of
-    the difference to it. A smooth surface has r ∝ |d|² at short lengths.
+    r = E(S+d) − [E(S) − ⟨F(S), d⟩] of Takamoto, Zaverkin and Niepert (2025). A smooth surface has
+    r ∝ |d|² at short lengths. Of two potentials with one ``seed`` the difference is that of the
+    difference of their surfaces.
     """
     generator = np.random.default_rng(seed)
-    squares = dict.fromkeys(LENGTHS, 0.0)
+    residuals = []
     for atoms in progress(frames, "Taylor residuals", total=len(frames)):
         (direction,) = random_steps(1, len(atoms), generator)
-        own = residuals_along(atoms, calculator, direction)
-        if anchor is not None:
-            own = own - residuals_along(atoms, anchor, direction)
-        for length, residual in zip(LENGTHS, own, strict=True):
-            squares[length] += (1e3 * residual / len(atoms)) ** 2 / len(frames)
-    return {length: float(np.sqrt(square)) for length, square in squares.items()}
+        residuals.append(1e3 * residuals_along(atoms, calculator, direction) / len(atoms))
+    return np.array(residuals)
+
+
+def by_length(residuals: np.ndarray) -> dict[float, float]:
+    """Root mean square over the structures, for each length (Å)."""
+    return dict(zip(LENGTHS, np.sqrt(np.mean(residuals**2, axis=0)).tolist(), strict=True))
 
 
 def residuals_along(atoms: Atoms, calculator: Calculator, direction: np.ndarray) -> np.ndarray:

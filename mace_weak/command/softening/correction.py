@@ -31,6 +31,7 @@ from mace_weak.errors import WeakLossError
 from mace_weak.versions import NEQUIP
 
 BEFORE, AFTER = "before", "after"
+LAST_LR = 0.01  # of the first
 STRUCTURE, PICTURE, OUTPUT = "structure.xyz", "parity.png", "output.txt"
 
 
@@ -121,7 +122,8 @@ def fine_tuned(model: str, old: Model, one: Labelled, settings: Settings) -> Pat
     write_structure(out / STRUCTURE, one)
     arguments = host.one_structure_arguments(
         model, old, out / STRUCTURE, out,
-        epochs=settings.epochs, lr=settings.lr, device=settings.device,
+        epochs=settings.epochs, lr=settings.lr, gamma=LAST_LR ** (1 / settings.epochs),
+        device=settings.device,
     )  # fmt: skip
     run_command(host.COMMAND, arguments, out / OUTPUT)
     return settings.out / host.PRODUCT
