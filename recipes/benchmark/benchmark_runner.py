@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import itertools
 import json
 import os
 import shlex
@@ -144,10 +145,12 @@ class Benchmark:
             frames = self.host.predict(model, test_file, self.options.device, head=head)
             write(predicted, frames)
         errors = errors_of(read(predicted, ":"))
+        stress = errors.stress_rmse
         return {
             "energy_rmse": round(errors.energy_rmse, 3),
             "force_rmse": round(errors.force_rmse, 2),
             "slope": round(errors.slope, 4),
+            **({} if stress is None else {"stress_rmse": round(stress, 3)}),
         }
 
     def dynamics(self, model: Path, case: Case, *, head: str | None) -> dict[str, Any]:
@@ -201,7 +204,8 @@ class Benchmark:
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    names = list(dict.fromkeys(itertools.chain(rows[-1], *rows)))  # stress is not known of all data
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[-1]), lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -31,13 +31,15 @@ ACROSS = {
     "steps": "steps",
 }
 FOUNDATION = "foundation"
+PACKAGES = ("mace-weak", "mace-torch", "nequip", "torch")
 PLAIN = "plain"
+MEASURED = ("energy_rmse", "force_rmse", "slope", "stress_rmse", "seconds")
 SETTINGS = ["data", "method", "structures", "lr", "steps"]
 
 
 def averaged(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over the seeds, a row for each setting."""
-    measured = ["energy_rmse", "force_rmse", "slope", "seconds"]
+    measured = [name for name in MEASURED if name in rows]
     grouped = rows.groupby(SETTINGS, sort=False)[measured]
     mean, spread = grouped.mean(), grouped.std().add_suffix("_std")
     return mean.join(spread).join(grouped.size().rename("seeds")).reset_index()
@@ -88,16 +90,18 @@ def table(rows: pd.DataFrame, across: str) -> str:
 
 def best_table(rows: pd.DataFrame) -> str:
     """All errors of each method at its own best learning rate."""
+    header = ["data", "method", "best lr", "energy, meV/atom", "forces, meV/Å", "force slope",
+              "seeds"]  # fmt: skip
+    stress = "stress_rmse" in rows
     lines = [
         [
             row["data"], row["method"], f"{row['lr']:g}", f"{row['energy_rmse']:.1f}", cell(row),
             f"{row['slope']:.3f}", f"{row['seeds']}",
+            *([f"{row['stress_rmse']:.1f}"] if stress else []),
         ]
         for _, row in at_best_rate(averaged(rows[rows["method"] != FOUNDATION])).iterrows()
     ]  # fmt: skip
-    header = ["data", "method", "best lr", "energy, meV/atom", "forces, meV/Å", "force slope",
-              "seeds"]  # fmt: skip
-    return markdown_table(header, lines)
+    return markdown_table([*header, *(["stress, meV/Å³"] if stress else [])], lines)
 
 
 def draw(rows: pd.DataFrame, across: str, path: Path, *, at_best: bool, value: str) -> None:
@@ -160,7 +164,7 @@ def report(path: Path) -> dict[str, str]:
     draw(rows, across, FIGURES / f"{name}_slope.png", at_best=across != "lr", value="slope")
     if across == "steps":
         draw(rows, "seconds", FIGURES / f"{name}_seconds.png", at_best=True, value="force_rmse")
-    packages = [column for column in rows.columns if column in ("mace-weak", "mace-torch", "torch")]
+    packages = [column for column in rows.columns if column in PACKAGES]
     versions = ", ".join(f"{package} {rows[package].iloc[0]}" for package in packages)
     shown = {"force errors": table(rows, across), "best": best_table(rows)}
     return {f"{name} {kind}": f"{text}\n\n{versions}." for kind, text in shown.items()}

@@ -16,11 +16,15 @@ from mace_weak.command.judging.slopes import force_slope
 
 @dataclass(frozen=True)
 class Errors:
-    """Energy errors (meV/atom), and predicted and reference force components (eV/Å)."""
+    """Energy errors (meV/atom), and predicted and reference force components (eV/Å).
+
+    ``stress`` are the errors of its components (meV/Å³) where it is labelled and predicted.
+    """
 
     energy: np.ndarray
     predicted: np.ndarray
     reference: np.ndarray
+    stress: np.ndarray
 
     @property
     def energy_rmse(self) -> float:
@@ -31,6 +35,11 @@ class Errors:
     def force_rmse(self) -> float:
         """In meV/Å."""
         return float(1e3 * np.sqrt(np.mean((self.predicted - self.reference) ** 2)))
+
+    @property
+    def stress_rmse(self) -> float | None:
+        """In meV/Å³; None without labels."""
+        return float(np.sqrt(np.mean(self.stress**2))) if self.stress.size else None
 
     @property
     def slope(self) -> float:
@@ -44,10 +53,16 @@ def errors_of(frames: Sequence[Atoms]) -> Errors:
         1e3 * (atoms.info["predicted_energy"] - atoms.info["REF_energy"]) / len(atoms)
         for atoms in frames
     ]
+    stress = [
+        1e3 * (np.ravel(atoms.info["predicted_stress"]) - np.ravel(atoms.info["REF_stress"]))
+        for atoms in frames
+        if "REF_stress" in atoms.info and "predicted_stress" in atoms.info
+    ]
     return Errors(
         np.array(energy),
         np.concatenate([atoms.arrays["predicted_forces"].ravel() for atoms in frames]),
         np.concatenate([atoms.arrays["REF_forces"].ravel() for atoms in frames]),
+        np.array(stress),
     )
 
 

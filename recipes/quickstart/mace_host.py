@@ -106,19 +106,23 @@ def train_command(config: Path, *flags: str, epochs: int) -> list[str]:
 def predict(model: str, structures: Path, device: str, *, head: str | None = None) -> list[Atoms]:
     """The structures with ``predicted_energy`` (eV) and ``predicted_forces`` (eV/Å).
 
-    By ``mace_eval_configs``; ``head`` is that of a model with several.
+    And ``predicted_stress`` (3, 3) in eV/Å³, if some have ``REF_stress``. By ``mace_eval_configs``;
+    ``head`` is that of a model with several.
     """
+    stress = any("REF_stress" in atoms.info for atoms in read(structures, ":"))
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "predicted.xyz"
         processes.output_of(
             processes.SCRIPTS / "mace_eval_configs", f"--configs={structures}", f"--model={model}",
             f"--output={output}", f"--device={device}", f"--default_dtype={dtype_of(model)}",
-            *([f"--head={head}"] if head else []),
+            *([f"--head={head}"] if head else []), *(["--compute_stress"] if stress else []),
         )  # fmt: skip
         frames = read(output, ":")
     for atoms in frames:
         atoms.info["predicted_energy"] = atoms.info["MACE_energy"]
         atoms.arrays["predicted_forces"] = atoms.arrays["MACE_forces"]
+        if stress:
+            atoms.info["predicted_stress"] = atoms.info["MACE_stress"]
     return frames
 
 
