@@ -52,10 +52,33 @@ def at_best_rate(means: pd.DataFrame) -> pd.DataFrame:
     return means.loc[best].reset_index(drop=True)
 
 
-def cell(row: pd.Series) -> str:
-    """Mean and spread of the force error."""
-    spread = "" if pd.isna(row["force_rmse_std"]) else f" ± {row['force_rmse_std']:.0f}"
-    return f"{row['force_rmse']:.0f}{spread}"
+def with_spread(mean: float, spread: float, digits: int = 0) -> str:
+    """Mean and standard deviation, if there is one."""
+    return f"{mean:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")
+
+
+def ratio(own: pd.Series, plain: pd.Series) -> str:
+    """Of force errors to those of the plain run on the same structures; both by their seed."""
+    of_each = (own / plain).dropna()
+    return with_spread(of_each.mean(), of_each.std(), 2) if len(of_each) else ""
+
+
+def errors_by_seed(rows: pd.DataFrame, across: str) -> dict[Any, pd.Series]:
+    """Force errors by the seed, of each (data, method, value of ``across``).
+
+    Where another setting than the learning rate is varied, at the best learning rate of each.
+    """
+    trained = rows[rows["method"] != FOUNDATION]
+    if across != "lr":
+        trained = trained.merge(at_best_rate(averaged(trained))[SETTINGS])
+    groups = trained.groupby(["data", "method", across], sort=False)
+    return {key: own.set_index("seed")["force_rmse"] for key, own in groups}
+
+
+def columns_of(errors: dict[Any, pd.Series], across: str) -> tuple[list[float], list[str]]:
+    """The values of ``across``, and what stands above their columns."""
+    values = sorted({key[2] for key in errors}, reverse=across == "lr")
+    return values, [f"{ACROSS[across]} {value:g}" for value in values]
 
 
 def table(rows: pd.DataFrame, across: str) -> str:
@@ -64,28 +87,38 @@ def table(rows: pd.DataFrame, across: str) -> str:
     The last column is the ratio to the plain run, each at its own best, if there is one.
     """
     start = rows[rows["method"] == FOUNDATION].set_index("data")["force_rmse"]
-    means = averaged(rows[rows["method"] != FOUNDATION])
-    if across != "lr":
-        means = at_best_rate(means)
-    values = sorted(means[across].unique(), reverse=across == "lr")
+    errors = errors_by_seed(rows, across)
+    values, header = columns_of(errors, across)
     lines = []
-    for data, of_data in means.groupby("data", sort=False):
-        lines.append([str(data), "foundation model", *[""] * len(values), f"{start[data]:.0f}", ""])
-        best_plain = of_data[of_data["method"] == PLAIN]["force_rmse"].min()
-        for method, own in of_data.groupby("method", sort=False):
-            cells = {row[across]: cell(row) for _, row in own.iterrows()}
-            best = own.loc[own["force_rmse"].idxmin()]
-            lines.append(
-                [
-                    str(data),
-                    str(method),
-                    *(cells.get(value, "") for value in values),
-                    f"**{cell(best)}**",
-                    "" if pd.isna(best_plain) else f"{best['force_rmse'] / best_plain:.2f}",
-                ]
-            )
-    header = [f"{ACROSS[across]} {value:g}" for value in values]
+    for data in dict.fromkeys(data for data, _, _ in errors):
+        lines.append([data, "foundation model", *[""] * len(values), f"{start[data]:.0f}", ""])
+        own = {
+            method: {v: errors[data, method, v] for v in values if (data, method, v) in errors}
+            for method in dict.fromkeys(method for other, method, _ in errors if other == data)
+        }
+        best = {name: min(each.values(), key=pd.Series.mean) for name, each in own.items()}
+        for method, each in own.items():
+            cells = [
+                with_spread(each[v].mean(), each[v].std()) if v in each else "" for v in values
+            ]
+            own_best = f"**{with_spread(best[method].mean(), best[method].std())}**"
+            relative = ratio(best[method], best[PLAIN]) if PLAIN in best else ""
+            lines.append([data, method, *cells, own_best, "1" if method == PLAIN else relative])
     return markdown_table(["data", "method", *header, "best", "best / plain's best"], lines)
+
+
+def ratio_table(rows: pd.DataFrame, across: str) -> str:
+    """Ratios to the plain run with the same value of ``across``, a line for each other method."""
+    errors = errors_by_seed(rows, across)
+    values, header = columns_of(errors, across)
+    lines = []
+    for data, method in dict.fromkeys((data, method) for data, method, _ in errors):
+        if method == PLAIN or not any((data, PLAIN, value) in errors for value in values):
+            continue
+        pairs = [(errors.get((data, method, v)), errors.get((data, PLAIN, v))) for v in values]
+        cells = [ratio(*pair) if all(each is not None for each in pair) else "" for pair in pairs]
+        lines.append([data, method, *cells])
+    return markdown_table(["data", "method / plain", *header], lines)
 
 
 def best_table(rows: pd.DataFrame) -> str:
@@ -95,7 +128,8 @@ def best_table(rows: pd.DataFrame) -> str:
     stress = "stress_rmse" in rows
     lines = [
         [
-            row["data"], row["method"], f"{row['lr']:g}", f"{row['energy_rmse']:.1f}", cell(row),
+            row["data"], row["method"], f"{row['lr']:g}", f"{row['energy_rmse']:.1f}",
+            with_spread(row["force_rmse"], row["force_rmse_std"]),
             f"{row['slope']:.3f}", f"{row['seeds']}",
             *([f"{row['stress_rmse']:.1f}"] if stress else []),
         ]
@@ -166,7 +200,11 @@ def report(path: Path) -> dict[str, str]:
         draw(rows, "seconds", FIGURES / f"{name}_seconds.png", at_best=True, value="force_rmse")
     packages = [column for column in rows.columns if column in PACKAGES]
     versions = ", ".join(f"{package} {rows[package].iloc[0]}" for package in packages)
-    shown = {"force errors": table(rows, across), "best": best_table(rows)}
+    shown = {
+        "force errors": table(rows, across),
+        "ratios": ratio_table(rows, across),
+        "best": best_table(rows),
+    }
     return {f"{name} {kind}": f"{text}\n\n{versions}." for kind, text in shown.items()}
 
 

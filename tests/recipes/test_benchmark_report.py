@@ -41,8 +41,13 @@ def test_each_method_is_compared_at_its_own_best():
     foundation, plain, weak = cells(report.table(rows(), "lr"))
     assert foundation[:2] == ["ethanol", "foundation model"]
     assert foundation[-1] == "500"
-    assert plain == ["ethanol", "plain", "410 ± 14", "210 ± 14", "**210 ± 14**", "1.00"]
-    assert weak == ["ethanol", "weak_taylor", "105 ± 7", "180 ± 0", "**105 ± 7**", "0.50"]
+    assert plain == ["ethanol", "plain", "410 ± 14", "210 ± 14", "**210 ± 14**", "1"]
+    assert weak == ["ethanol", "weak_taylor", "105 ± 7", "180 ± 0", "**105 ± 7**", "0.50 ± 0.00"]
+
+
+def test_ratios_are_of_the_same_structures_and_setting():
+    (weak,) = cells(report.ratio_table(rows(), "lr"))
+    assert weak == ["ethanol", "weak_taylor", "0.26 ± 0.01", "0.86 ± 0.06"]
 
 
 def test_without_a_plain_run_there_is_no_ratio():
