@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from mace_weak.displacements import drawn
-from mace_weak.losses import loss_terms
 from mace_weak.options import WeakOptions
 from mace_weak.schedules import REFERENCE_LEARNING_RATE, schedule_factor
 
@@ -34,10 +33,7 @@ class Course:
     @property
     def base_weights(self) -> dict[str, float]:
         """Weights of the terms relative to the energy term, before the schedule."""
-        return {
-            term: self.options.weight(term, anchored=self.anchored)
-            for term in loss_terms(self.name)
-        }
+        return self.options.weights(self.name, anchored=self.anchored)
 
     def seeds(self, epoch: int) -> tuple[int, int]:
         """What the randomness of a step depends on, beside the structure."""

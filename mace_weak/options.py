@@ -49,7 +49,7 @@ def _weight_option(term: str, name: str) -> Option:
             f"weight of the {name} term relative to the supervised per-atom energy term (no "
             f"unit); auto: {ANCHORED_WEIGHTS[term]:g} with an anchor, {PLAIN_WEIGHTS[term]:g} "
             "without, where the term is a curvature penalty (the prior that the energy surface "
-            "is flat)"
+            "is flat); half of that in a loss with both terms"
         ),
     )
 
@@ -177,12 +177,23 @@ class WeakOptions:
             }
         )
 
-    def weight(self, term: str, *, anchored: bool) -> float:
-        """Weight of ``term``: as given, or the default with or without an anchor."""
-        weight = {TAYLOR: self.taylor_weight, SPATIAL: self.spatial_weight}[term]
-        if isinstance(weight, str):
-            return (ANCHORED_WEIGHTS if anchored else PLAIN_WEIGHTS)[term]
-        return weight
+    def weights(self, name: str, *, anchored: bool) -> dict[str, float]:
+        """Weights of the terms of the loss ``name``: as given, or the defaults."""
+        given = {TAYLOR: self.taylor_weight, SPATIAL: self.spatial_weight}
+        default = default_weights(name, anchored=anchored)
+        return {
+            term: default[term] if isinstance(given[term], str) else float(given[term])
+            for term in default
+        }
+
+
+def default_weights(name: str, *, anchored: bool) -> dict[str, float]:
+    """Weights of the terms of the loss ``name`` relative to the energy term, by themselves.
+
+    The penalties of both terms are of one size, so that together they share the weight.
+    """
+    weights, terms = ANCHORED_WEIGHTS if anchored else PLAIN_WEIGHTS, loss_terms(name)
+    return {term: weights[term] / len(terms) for term in terms}
 
 
 def refuse_idle_weights(name: str, given: Collection[str]) -> None:

@@ -28,7 +28,9 @@ def course_of(name: str = "weak_taylor", *, epochs: float = 4, anchored: bool = 
 
 @pytest.mark.parametrize(("anchored", "table"), [(True, ANCHORED_WEIGHTS), (False, PLAIN_WEIGHTS)])
 def test_the_default_weights_depend_on_the_anchor(anchored, table):
-    assert course_of("weak_piwsl", anchored=anchored).base_weights == table
+    for name in ("weak_taylor", "weak_spatial"):
+        (weight,) = course_of(name, anchored=anchored).base_weights.items()
+        assert weight in table.items()
 
 
 def test_the_schedule_falls_within_the_epochs():

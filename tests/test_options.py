@@ -7,7 +7,7 @@ import pytest
 from mace_weak.errors import WeakLossError
 from mace_weak.losses import SPATIAL, TAYLOR, loss_terms
 from mace_weak.option import PREFIX
-from mace_weak.options import ANCHORED_WEIGHTS, OPTIONS, PLAIN_WEIGHTS, WeakOptions
+from mace_weak.options import ANCHORED_WEIGHTS, OPTIONS, PLAIN_WEIGHTS, WeakOptions, default_weights
 
 
 def test_defaults_pass_their_own_checks():
@@ -54,9 +54,17 @@ def test_text_and_numbers_are_read_alike():
 
 def test_the_default_weight_depends_on_the_anchor():
     options = WeakOptions.from_mapping({"weak_spatial_weight": 0.5})
-    assert options.weight(TAYLOR, anchored=True) == ANCHORED_WEIGHTS[TAYLOR]
-    assert options.weight(TAYLOR, anchored=False) == PLAIN_WEIGHTS[TAYLOR]
-    assert options.weight(SPATIAL, anchored=False) == 0.5
+    assert options.weights("weak_taylor", anchored=True) == {TAYLOR: ANCHORED_WEIGHTS[TAYLOR]}
+    assert options.weights("weak_taylor", anchored=False) == {TAYLOR: PLAIN_WEIGHTS[TAYLOR]}
+    assert options.weights("weak_spatial", anchored=False) == {SPATIAL: 0.5}
+
+
+def test_two_terms_share_the_default_weight():
+    """As a given one is meant: for each term as it stands."""
+    halves = {term: weight / 2 for term, weight in ANCHORED_WEIGHTS.items()}
+    assert default_weights("weak_piwsl", anchored=True) == halves
+    options = WeakOptions.from_mapping({"weak_spatial_weight": 0.5})
+    assert options.weights("weak_piwsl", anchored=True) == {**halves, SPATIAL: 0.5}
 
 
 def test_an_unknown_loss_lists_the_known_ones():

@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mace_weak.losses import LOSS_TERMS
-from mace_weak.options import ANCHORED_WEIGHTS, AUTO, OPTIONS, PLAIN_WEIGHTS
+from mace_weak.options import AUTO, OPTIONS, default_weights
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -55,9 +55,9 @@ def defaults_of(loss: str | None) -> str:
     """Defaults of the options of a weak loss, which no command line shows; else nothing."""
     if loss not in LOSS_TERMS:
         return ""
+    anchored, plain = (default_weights(loss, anchored=anchored) for anchored in (True, False))
     weights = [
-        f"{term}_weight {ANCHORED_WEIGHTS[term]:g} anchored and {PLAIN_WEIGHTS[term]:g} plain"
-        for term in LOSS_TERMS[loss]
+        f"{term}_weight {anchored[term]:g} anchored and {plain[term]:g} plain" for term in anchored
     ]
     others = [f"{option.name} {option.default}" for option in OPTIONS if option.default != AUTO]
     return ", ".join([*weights, *others])
