@@ -49,6 +49,7 @@ class Training:
         files: Files,
         source: Foundation,
         foundation: str,
+        anchor: str | None = None,
         device: str,
     ) -> None:
         structures = files.n_train + files.n_extra + method.replayed
@@ -71,6 +72,8 @@ class Training:
             flags |= {key: settings[key] for key in MODEL_SETTINGS} | {"E0s": "average"}
         else:
             flags["foundation_model"] = foundation
+        if anchor:
+            flags["weak_anchor"] = anchor
         if method.replayed:  # MACE would take all of a file
             replay = some_of(HERE / source.train, method.replayed, files.train.parent, case.seed)
             flags |= {"pt_train_file": replay, "pt_valid_file": replay}

@@ -54,13 +54,14 @@ class Training:
         files: Files,
         source: Foundation,
         foundation: str,
+        anchor: str | None = None,
         device: str,
     ) -> None:
         self.epochs = max(1, round(case.steps / math.ceil(files.n_train / data.batch_size)))
         shifts = nequip_host.estimated_shifts(
             foundation, (HERE / source.train).resolve(), files.train, device=device
         )
-        options = dict(method.flags)
+        options = {**method.flags, **({"weak_anchor": anchor} if anchor else {})}
         self.loss = loss = options.pop("loss")
         self.overrides = [
             f"package={foundation}",

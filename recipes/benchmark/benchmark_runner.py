@@ -59,6 +59,11 @@ class Benchmark:
     def foundation_name(self, case: Case) -> str:
         return self.plan.methods[case.method].foundation or self.plan.data[case.data].foundation
 
+    def anchor(self, case: Case) -> str | None:
+        """The model file that a method names as its anchor."""
+        name = self.plan.methods[case.method].anchor
+        return self.foundation(name) if name else None
+
     def refused(self, case: Case) -> str | None:
         """Why a case is left out; None if it is not."""
         data = self.plan.data[case.data]
@@ -79,8 +84,9 @@ class Benchmark:
             pool = frames_of(data.train, shared, forces_needed=needed)
             for case in own:
                 self.train_files[case] = write_files(folder, pool, case, labels[case])
-        for name in dict.fromkeys(self.foundation_name(case) for case in cases):
-            self.foundation(name)
+        for case in cases:
+            self.foundation(self.foundation_name(case))
+            self.anchor(case)
 
     def training(self, case: Case) -> Any:
         data = self.plan.data[case.data]
@@ -91,6 +97,7 @@ class Benchmark:
             files=self.train_files[case],
             source=self.plan.foundations[data.foundation],
             foundation=self.foundation(self.foundation_name(case)),
+            anchor=self.anchor(case),
             device=self.options.device,
         )
 

@@ -38,6 +38,7 @@ def test_every_case_is_declared():
             assert method.labels in LABELS
             assert {data.train.part, data.test.part} <= set(PARTS)
             assert (method.foundation or data.foundation) in {*PLAN.foundations, SCRATCH}
+            assert method.anchor in {*PLAN.foundations, ""}
 
 
 def test_methods_see_the_labels_that_they_may(tmp_path):
@@ -121,8 +122,10 @@ def test_files_of_the_users_are_compared(tmp_path):
         "  weak: {flags: {loss: weak_taylor, weak_taylor_weight: 1000}}\n"
         "  denoising: {labels: 'energies, noise', flags: {loss: weighted}}\n"
         "  scratch: {labels: 'energies, forces', foundation: none, flags: {loss: weighted}}\n"
-        "sets: {tiny: {data: [], method: [plain, weak, denoising, scratch], structures: [6], "
-        "lr: [0.01], steps: [8], seed: [1], dynamics: {temperatures: [300], steps: 20}}}\n"
+        "  student: {foundation: none, anchor: molecules, flags: {loss: weak_taylor}}\n"
+        "sets: {tiny: {data: [], method: [plain, weak, denoising, scratch, student], "
+        "structures: [6], lr: [0.01], steps: [8], seed: [1], "
+        "dynamics: {temperatures: [300], steps: 20}}}\n"
     )
     arguments = (
         "tiny", f"--host={HOST}", f"--cases={tmp_path / 'cases.yaml'}", f"--out={tmp_path / 'out'}",
@@ -133,7 +136,7 @@ def test_files_of_the_users_are_compared(tmp_path):
     foundation, *rows = csv.DictReader(table.read_text().splitlines())
     assert foundation["method"] == "foundation"
     assert float(foundation["force_rmse"]) > 0
-    for_mace = ["denoising", "scratch"]
+    for_mace = ["denoising", "scratch", "student"]
     assert [row["method"] for row in rows] == ["plain", "weak", *for_mace * (HOST == "mace")]
     assert all((f"Left out: own, {name}" in output) == (HOST == "nequip") for name in for_mace)
     assert all(float(row["force_rmse"]) > 0 and float(row["seconds"]) > 0 for row in rows)
@@ -142,6 +145,7 @@ def test_files_of_the_users_are_compared(tmp_path):
     assert all(row["command"].startswith(program) for row in rows)
     assert all(str(tmp_path) not in row["command"] for row in rows)
     if HOST == "mace":
+        assert "--weak_anchor=results/foundation-molecules" in rows[-1]["command"]
         assert all(0 < float(row["time_300"]) <= 0.0101 for row in rows)  # ps
     before = {path: path.stat().st_mtime for path in (tmp_path / "out").rglob("seconds")}
     run_benchmark(*arguments)
