@@ -138,6 +138,28 @@ def best_table(rows: pd.DataFrame) -> str:
     return markdown_table([*header, *(["stress, meV/Å³"] if stress else [])], lines)
 
 
+def dynamics_table(rows: pd.DataFrame) -> str:
+    """How each model held at constant energy: drift, and time (ps) until a bond broke, if one did.
+
+    The drift is the mean of its size over the seeds, the time that of the worst seed.
+    """
+    temperatures = [name.removeprefix("drift_") for name in rows if name.startswith("drift_")]
+    lines = []
+    for _, own in rows[rows["method"] != FOUNDATION].groupby(SETTINGS, sort=False):
+        line = [str(own.iloc[0][name]) for name in ("data", "method", "lr")]
+        for temperature in temperatures:
+            drift, time = own[f"drift_{temperature}"].abs().mean(), own[f"time_{temperature}"].min()
+            failed = own[f"failed_{temperature}"].any()
+            line += [f"{drift:.2g}", f"broke at {time:.2g}" if failed else f"held {time:.2g}"]
+        lines.append(line)
+    header = [
+        name
+        for temperature in temperatures
+        for name in (f"drift at {temperature} K, meV/atom/ps", f"{temperature} K, ps")
+    ]
+    return markdown_table(["data", "method", "learning rate", *header], lines)
+
+
 def draw(rows: pd.DataFrame, across: str, path: Path, *, at_best: bool, value: str) -> None:
     """``value`` against ``across``, a panel for each data, a line for each method."""
     means = averaged(rows[rows["method"] != FOUNDATION])
@@ -204,6 +226,11 @@ def report(path: Path) -> dict[str, str]:
         "force errors": table(rows, across),
         "ratios": ratio_table(rows, across),
         "best": best_table(rows),
+        **(
+            {"dynamics": dynamics_table(rows)}
+            if rows.columns.str.startswith("drift_").any()
+            else {}
+        ),
     }
     return {f"{name} {kind}": f"{text}\n\n{versions}." for kind, text in shown.items()}
 

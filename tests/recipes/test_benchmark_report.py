@@ -69,6 +69,17 @@ def test_what_a_set_varies_stands_in_the_columns():
     assert cells(table)[1][2:4] == ["210 ± 14", "210 ± 14"]
 
 
+def test_dynamics_are_those_of_the_worst_seed():
+    held = {"drift_300": -0.2, "time_300": 5.0, "failed_300": False}
+    measured = rows(**held)
+    plain = cells(report.dynamics_table(measured))[0]
+    assert plain == ["ethanol", "plain", "0.01", "0.2", "held 5"]
+    second = measured["seed"] == 1
+    measured.loc[second, ["drift_300", "time_300", "failed_300"]] = [0.4, 1.25, True]
+    weak = cells(report.dynamics_table(measured))[-1]
+    assert weak == ["ethanol", "weak_taylor", "0.001", "0.3", "broke at 1.2"]
+
+
 def test_tables_and_figures_are_written(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "FIGURES", tmp_path / "figures")
     rows().to_csv(tmp_path / "rates.csv", index=False)
