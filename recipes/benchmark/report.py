@@ -123,19 +123,18 @@ def ratio_table(rows: pd.DataFrame, across: str) -> str:
 
 def best_table(rows: pd.DataFrame) -> str:
     """All errors of each method at its own best learning rate."""
-    header = ["data", "method", "best lr", "energy, meV/atom", "forces, meV/Å", "force slope",
-              "seeds"]  # fmt: skip
     stress = "stress_rmse" in rows
     lines = [
         [
             row["data"], row["method"], f"{row['lr']:g}", f"{row['energy_rmse']:.1f}",
-            with_spread(row["force_rmse"], row["force_rmse_std"]),
-            f"{row['slope']:.3f}", f"{row['seeds']}",
-            *([f"{row['stress_rmse']:.1f}"] if stress else []),
+            with_spread(row["force_rmse"], row["force_rmse_std"]), f"{row['slope']:.3f}",
+            *([f"{row['stress_rmse']:.1f}"] if stress else []), f"{row['seeds']}",
         ]
         for _, row in at_best_rate(averaged(rows[rows["method"] != FOUNDATION])).iterrows()
     ]  # fmt: skip
-    return markdown_table([*header, *(["stress, meV/Å³"] if stress else [])], lines)
+    header = ["data", "method", "best lr", "energy, meV/atom", "forces, meV/Å", "force slope",
+              *(["stress, meV/Å³"] if stress else []), "seeds"]  # fmt: skip
+    return markdown_table(header, lines)
 
 
 def dynamics_table(rows: pd.DataFrame) -> str:
