@@ -18,7 +18,7 @@ import pandas as pd
 from benchmark_cases import HERE
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from tables import markdown_table, with_table
 
 PUBLISHED = HERE / "published"
@@ -203,6 +203,7 @@ def panel(axis: Axes, means: pd.DataFrame, across: str, value: str, colors: dict
         axis.xaxis.set_minor_locator(NullLocator())
     if value == "force_rmse":
         axis.set_yscale("log")
+        axis.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 4, 6, 8)))
         for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
             which(StrMethodFormatter("{x:.0f}"))
     else:
