@@ -41,11 +41,11 @@ def test_every_way_trains_with_the_weak_term(tmp_path, flags, program, environme
 def test_the_options_are_read_from_yaml(tmp_path, flags):
     config = tmp_path / "config.yaml"
     config.write_text(
-        "loss: weak_piwsl\nweak_taylor_weight: 2.5\nweak_every: 2\nweak_heads: Default\n"
+        "loss: weak_piwsl\nweak_taylor_weight: 3\nweak_every: 2\nweak_heads: Default\n"
         "weak_schedule: constant\n"
     )
     run = trained(tmp_path / "run", CONSOLE, *flags[:-1], f"--config={config}")
-    assert "taylor 2.5, spatial 2.5 at the start" in run.log
+    assert "taylor 3, spatial 1.25 at the start" in run.log
     assert "loss_taylor" in run.steps[0]
     assert "loss_taylor" not in run.steps[1]
 

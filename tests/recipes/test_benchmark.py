@@ -121,11 +121,10 @@ def test_files_of_the_users_are_compared(tmp_path):
         "  plain: {flags: {loss: weighted}}\n"
         "  weak: {flags: {loss: weak_taylor, weak_taylor_weight: 1000}}\n"
         "  denoising: {labels: 'energies, noise', flags: {loss: weighted}}\n"
-        "  scratch: {labels: 'energies, forces', foundation: none, flags: {loss: weighted}}\n"
-        "  student: {foundation: none, anchor: molecules, flags: {loss: weak_taylor}}\n"
-        "sets: {tiny: {data: [], method: [plain, weak, denoising, scratch, student], "
-        "structures: [6], lr: [0.01], steps: [8], seed: [1], "
-        "dynamics: {temperatures: [300], steps: 20}}}\n"
+        "  student: {labels: 'energies, forces', foundation: none, anchor: molecules, "
+        "flags: {loss: weak_taylor}}\n"
+        "sets: {tiny: {data: [], method: [plain, weak, denoising, student], structures: [6], "
+        "lr: [0.01], steps: [8], seed: [1], dynamics: {temperatures: [300], steps: 20}}}\n"
     )
     arguments = (
         "tiny", f"--host={HOST}", f"--cases={tmp_path / 'cases.yaml'}", f"--out={tmp_path / 'out'}",
@@ -136,7 +135,7 @@ def test_files_of_the_users_are_compared(tmp_path):
     foundation, *rows = csv.DictReader(table.read_text().splitlines())
     assert foundation["method"] == "foundation"
     assert float(foundation["force_rmse"]) > 0
-    for_mace = ["denoising", "scratch", "student"]
+    for_mace = ["denoising", "student"]
     assert [row["method"] for row in rows] == ["plain", "weak", *for_mace * (HOST == "mace")]
     assert all((f"Left out: own, {name}" in output) == (HOST == "nequip") for name in for_mace)
     assert all(float(row["force_rmse"]) > 0 and float(row["seconds"]) > 0 for row in rows)
