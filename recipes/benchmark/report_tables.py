@@ -1,0 +1,152 @@
+"""What the rows of results come to: means, ratios to plain fine-tuning, and tables of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from tables import markdown_table
+
+# the column that a set varies beside the learning rate, and the label of its axis
+ACROSS = {
+    "lr": "learning rate",
+    "structures": "structures with an energy",
+    "steps": "steps",
+}
+FOUNDATION = "foundation"
+PLAIN = "plain"
+MEASURED = ("energy_rmse", "force_rmse", "slope", "stress_rmse", "seconds")
+NOTHING = pd.Series(dtype=float)
+SETTINGS = ["data", "method", "structures", "lr", "steps"]
+
+
+def trained(rows: pd.DataFrame) -> pd.DataFrame:
+    """All but the rows of foundation models."""
+    return rows[rows["method"] != FOUNDATION]
+
+
+def averaged(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over the seeds, a row for each setting."""
+    measured = [name for name in MEASURED if name in rows]
+    grouped = rows.groupby(SETTINGS, sort=False)[measured]
+    mean, spread = grouped.mean(), grouped.std().add_suffix("_std")
+    return mean.join(spread).join(grouped.size().rename("seeds")).reset_index()
+
+
+def at_best_rate(means: pd.DataFrame) -> pd.DataFrame:
+    """Of each setting but the learning rate, the row of lowest force error."""
+    others = [name for name in SETTINGS if name != "lr"]
+    best = means.groupby(others, sort=False)["force_rmse"].idxmin()
+    return means.loc[best].reset_index(drop=True)
+
+
+def with_spread(mean: float, spread: float, digits: int = 0) -> str:
+    """Mean and standard deviation, if there is one."""
+    return f"{mean:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")
+
+
+def ratio(own: pd.Series, plain: pd.Series) -> str:
+    """Of force errors to those of the plain run on the same structures, both by their seed.
+
+    Empty if they have no seed in common.
+    """
+    of_each = (own / plain).dropna()
+    return with_spread(of_each.mean(), of_each.std(), 2) if len(of_each) else ""
+
+
+def errors_by_seed(rows: pd.DataFrame, across: str) -> dict[Any, pd.Series]:
+    """Force errors by the seed, of each (data, method, value of ``across``).
+
+    Where another setting than the learning rate is varied, at the best learning rate of each.
+    """
+    cases = trained(rows)
+    if across != "lr":
+        cases = cases.merge(at_best_rate(averaged(cases))[SETTINGS])
+    groups = cases.groupby(["data", "method", across], sort=False)
+    return {key: own.set_index("seed")["force_rmse"] for key, own in groups}
+
+
+def columns_of(errors: dict[Any, pd.Series], across: str) -> tuple[list[float], list[str]]:
+    """The values of ``across``, and what stands above their columns."""
+    values = sorted({key[2] for key in errors}, reverse=across == "lr")
+    return values, [f"{ACROSS[across]} {value:g}" for value in values]
+
+
+def table(rows: pd.DataFrame, across: str) -> str:
+    """A line for each data and method, a column for each value of ``across``.
+
+    The last column is the ratio to the plain run, each at its own best, if there is one.
+    """
+    start = rows[rows["method"] == FOUNDATION].set_index("data")["force_rmse"]
+    errors = errors_by_seed(rows, across)
+    values, header = columns_of(errors, across)
+    lines = []
+    for data in dict.fromkeys(data for data, _, _ in errors):
+        lines.append([data, "foundation model", *[""] * len(values), f"{start[data]:.0f}", ""])
+        own = {
+            method: {v: errors[data, method, v] for v in values if (data, method, v) in errors}
+            for method in dict.fromkeys(method for other, method, _ in errors if other == data)
+        }
+        best = {name: min(each.values(), key=pd.Series.mean) for name, each in own.items()}
+        for method, each in own.items():
+            cells = [
+                with_spread(each[v].mean(), each[v].std()) if v in each else "" for v in values
+            ]
+            own_best = f"**{with_spread(best[method].mean(), best[method].std())}**"
+            relative = ratio(best[method], best.get(PLAIN, NOTHING))
+            lines.append([data, method, *cells, own_best, "1" if method == PLAIN else relative])
+    return markdown_table(["data", "method", *header, "best", "best / plain's best"], lines)
+
+
+def ratio_table(rows: pd.DataFrame, across: str) -> str:
+    """Ratios to the plain run with the same value of ``across``, a line for each other method."""
+    errors = errors_by_seed(rows, across)
+    values, header = columns_of(errors, across)
+    lines = []
+    for data, method in dict.fromkeys((data, method) for data, method, _ in errors):
+        if method == PLAIN or not any((data, PLAIN, value) in errors for value in values):
+            continue
+        cells = [
+            ratio(errors.get((data, method, v), NOTHING), errors.get((data, PLAIN, v), NOTHING))
+            for v in values
+        ]
+        lines.append([data, method, *cells])
+    return markdown_table(["data", "method / plain", *header], lines)
+
+
+def best_table(rows: pd.DataFrame) -> str:
+    """All errors of each method at its own best learning rate."""
+    stress = "stress_rmse" in rows
+    lines = [
+        [
+            row["data"], row["method"], f"{row['lr']:g}", f"{row['energy_rmse']:.1f}",
+            with_spread(row["force_rmse"], row["force_rmse_std"]), f"{row['slope']:.3f}",
+            *([f"{row['stress_rmse']:.1f}"] if stress else []), f"{row['seeds']}",
+        ]
+        for _, row in at_best_rate(averaged(trained(rows))).iterrows()
+    ]  # fmt: skip
+    header = ["data", "method", "best lr", "energy, meV/atom", "forces, meV/Å", "force slope",
+              *(["stress, meV/Å³"] if stress else []), "seeds"]  # fmt: skip
+    return markdown_table(header, lines)
+
+
+def dynamics_table(rows: pd.DataFrame) -> str:
+    """How each model held at constant energy: drift, and time (ps) until a bond broke, if one did.
+
+    The drift is the mean of its size over the seeds, the time that of the worst seed.
+    """
+    temperatures = [name.removeprefix("drift_") for name in rows if name.startswith("drift_")]
+    lines = []
+    for _, own in trained(rows).groupby(SETTINGS, sort=False):
+        line = [str(own.iloc[0][name]) for name in ("data", "method", "lr")]
+        for temperature in temperatures:
+            drift, time = own[f"drift_{temperature}"].abs().mean(), own[f"time_{temperature}"].min()
+            failed = own[f"failed_{temperature}"].any()
+            line += [f"{drift:.2g}", f"broke at {time:.2g}" if failed else f"held {time:.2g}"]
+        lines.append(line)
+    header = [
+        name
+        for temperature in temperatures
+        for name in (f"drift at {temperature} K, meV/atom/ps", f"{temperature} K, ps")
+    ]
+    return markdown_table(["data", "method", "learning rate", *header], lines)
