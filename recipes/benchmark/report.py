@@ -1,4 +1,4 @@
-"""Tables and figures of the published results: into the READMEs, and into ``figures``.
+"""Tables and figures of the published results, those that the READMEs show.
 
     export PYTHONPATH=recipes/quickstart
     python recipes/benchmark/report.py
@@ -10,6 +10,7 @@ the force error of unseen structures (meV/Å), with the standard deviation.
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +90,23 @@ def panel(axis: Axes, means: pd.DataFrame, across: str, value: str, colors: dict
         axis.axhline(1.0, color="0.8", zorder=0)
 
 
-def report(path: Path) -> dict[str, str]:
-    """Draw the figures of one table of results; returns what READMEs show of it, by its marker."""
+def report(path: Path, figures: set[str]) -> dict[str, str]:
+    """Draw those of ``figures`` that are of one table of results.
+
+    Returns what READMEs show of it, by its marker.
+    """
     rows = pd.read_csv(path)
     cases = trained(rows)
     across = next((name for name in ("steps", "structures") if cases[name].nunique() > 1), "lr")
     name = path.stem
-    draw(rows, across, FIGURES / f"{name}.png", at_best=across != "lr", value="force_rmse")
-    draw(rows, across, FIGURES / f"{name}_slope.png", at_best=across != "lr", value="slope")
-    if across == "steps":
-        draw(rows, "seconds", FIGURES / f"{name}_seconds.png", at_best=True, value="force_rmse")
+    drawn = {
+        name: (across, "force_rmse"),
+        f"{name}_slope": (across, "slope"),
+        f"{name}_seconds": ("seconds", "force_rmse"),
+    }
+    for figure in figures & drawn.keys():
+        against, value = drawn[figure]
+        draw(rows, against, FIGURES / f"{figure}.png", at_best=across != "lr", value=value)
     packages = [column for column in rows.columns if column in PACKAGES]
     versions = ", ".join(f"{package} {rows[package].iloc[0]}" for package in packages)
     shown = {
@@ -114,11 +122,19 @@ def report(path: Path) -> dict[str, str]:
     return {f"{name} {kind}": f"{text}\n\n{versions}." for kind, text in shown.items()}
 
 
+def shown_figures() -> set[str]:
+    """Names of the figures that the READMEs show."""
+    return {
+        name for readme in READMES for name in re.findall(r"figures/(\w+)\.png", readme.read_text())
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.parse_args()
+    figures = shown_figures()
     for path in sorted(PUBLISHED.glob("*.csv")):
-        for marker, text in report(path).items():
+        for marker, text in report(path, figures).items():
             for readme in READMES:
                 readme.write_text(with_table(readme.read_text(), marker, text))
 

@@ -133,16 +133,18 @@ def best_table(rows: pd.DataFrame) -> str:
 def dynamics_table(rows: pd.DataFrame) -> str:
     """How each model held at constant energy: drift, and time (ps) until a bond broke, if one did.
 
-    The drift is the mean of its size over the seeds, the time that of the worst seed.
+    The drift is the mean of its size over the seeds that held, the time that of the worst seed.
     """
     temperatures = [name.removeprefix("drift_") for name in rows if name.startswith("drift_")]
     lines = []
     for _, own in trained(rows).groupby(SETTINGS, sort=False):
         line = [str(own.iloc[0][name]) for name in ("data", "method", "lr")]
         for temperature in temperatures:
-            drift, time = own[f"drift_{temperature}"].abs().mean(), own[f"time_{temperature}"].min()
-            failed = own[f"failed_{temperature}"].any()
-            line += [f"{drift:.2g}", f"broke at {time:.2g}" if failed else f"held {time:.2g}"]
+            failed = own[f"failed_{temperature}"].astype(bool)
+            drift = own.loc[~failed, f"drift_{temperature}"].abs().mean()
+            time = own[f"time_{temperature}"].min()
+            size = "" if failed.all() else f"{drift:.2g}" if drift >= 0.01 else "< 0.01"
+            line += [size, f"broke at {time:.2g}" if failed.any() else f"held {time:.2g}"]
         lines.append(line)
     header = [
         name

@@ -77,23 +77,28 @@ def test_dynamics_are_those_of_the_worst_seed():
     second = measured["seed"] == 1
     measured.loc[second, ["drift_300", "time_300", "failed_300"]] = [0.4, 1.25, True]
     weak = cells(report.dynamics_table(measured))[-1]
-    assert weak == ["ethanol", "weak_taylor", "0.001", "0.3", "broke at 1.2"]
+    assert weak == ["ethanol", "weak_taylor", "0.001", "0.2", "broke at 1.2"]
+    measured["failed_300"] = True
+    assert cells(report.dynamics_table(measured))[-1][3:] == ["", "broke at 1.2"]
+    measured["failed_300"], measured["drift_300"] = False, 3e-4
+    assert cells(report.dynamics_table(measured))[-1][3:] == ["< 0.01", "held 1.2"]
 
 
 def test_tables_and_figures_are_written(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "FIGURES", tmp_path / "figures")
     rows().to_csv(tmp_path / "rates.csv", index=False)
-    text = report.report(tmp_path / "rates.csv")["rates force errors"]
-    assert "| ethanol | weak_taylor | 105 ± 7 |" in text
-    assert "torch 2.13.0." in text
-    for name in ("rates", "rates_slope"):
-        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5000
+    text = report.report(tmp_path / "rates.csv", {"rates", "rates_seconds", "others"})
+    assert "| ethanol | weak_taylor | 105 ± 7 |" in text["rates force errors"]
+    assert "torch 2.13.0." in text["rates force errors"]
+    written = list((tmp_path / "figures").iterdir())
+    assert {path.stem for path in written} == {"rates", "rates_seconds"}
+    assert all(path.stat().st_size > 5000 for path in written)
 
 
-def test_the_readmes_show_what_is_published(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "FIGURES", tmp_path)
+def test_the_readmes_show_what_is_published():
     for path in report.PUBLISHED.glob("*.csv"):
-        for marker, text in report.report(path).items():
+        for marker, text in report.report(path, set()).items():
             for readme in report.READMES:
                 content = readme.read_text()
                 assert with_table(content, marker, text) == content, "run make benchmark-report"
+    assert {path.stem for path in report.FIGURES.iterdir()} == report.shown_figures()
