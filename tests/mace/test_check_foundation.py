@@ -33,8 +33,25 @@ def test_the_shift_between_the_levels_is_what_the_energies_need(ethanol_check, f
     assert left["fitted atoms alone"]["meV/atom"] == pytest.approx(1e3 * spread, rel=1e-3)
 
 
-def test_the_proposed_training_trains(tmp_path, ethanol_check):
-    (note,) = ethanol_check["notes"]
+def own_labels(folder, files, foundation, *, energy_factor, force_factor=None):
+    """Molecules with the foundation's own labels, so that it knows them well, times the factors."""
+    frames = read(files.molecules, ":")
+    calculator = MACECalculator(foundation, device="cpu", default_dtype="float64")
+    for atoms, (energy, forces) in zip(frames, calculated(calculator, frames), strict=True):
+        atoms.info["REF_energy"] = energy_factor * energy
+        del atoms.arrays["REF_forces"]
+        if force_factor is not None:
+            atoms.arrays["REF_forces"] = force_factor * forces
+    write(folder / "labelled.xyz", frames)
+    return folder / "labelled.xyz"
+
+
+def test_the_proposed_training_trains(tmp_path, files, foundation):
+    checked = result_of(
+        "check", own_labels(tmp_path, files, foundation, energy_factor=1.0),
+        "--foundation", foundation,
+    )  # fmt: skip
+    (note,) = checked["notes"]
     program, *flags = shlex.split(note.replace("\\\n", ""), comments=True)
     assert program == "mace_run_train"
     assert "--loss=weak_taylor" in flags
@@ -42,6 +59,13 @@ def test_the_proposed_training_trains(tmp_path, ethanol_check):
     shrunk = ("--max_num_epochs=2", "--eval_interval=1")
     run = trained(tmp_path, [str(SCRIPTS / program)], *flags, *shrunk)
     assert max(run.column("loss_taylor")) > 0
+
+
+def test_no_anchor_is_proposed_where_the_energies_do_not_follow_it(tmp_path, files, foundation):
+    upside_down = own_labels(tmp_path, files, foundation, energy_factor=-1.0)
+    checked = result_of("check", upside_down, "--foundation", foundation)
+    assert "its surface is another one" in str(checked["findings"])
+    assert "--loss=weighted" in checked["notes"][0]
 
 
 @pytest.mark.parametrize(
@@ -59,14 +83,10 @@ def test_the_proposed_training_trains(tmp_path, ethanol_check):
 def test_labels_in_another_unit_or_sign_than_the_foundations_are_found(
     tmp_path, files, foundation, energy_factor, force_factor, expected
 ):
-    """The labels are the foundation's own, so that it knows them well."""
-    frames = read(files.molecules, ":")
-    calculator = MACECalculator(foundation, device="cpu", default_dtype="float64")
-    for atoms, (energy, forces) in zip(frames, calculated(calculator, frames), strict=True):
-        atoms.info["REF_energy"] = energy_factor * energy
-        atoms.arrays["REF_forces"] = force_factor * forces
-    write(tmp_path / "labelled.xyz", frames)
-    found = result_of("check", tmp_path / "labelled.xyz", "--foundation", foundation)
+    labelled = own_labels(
+        tmp_path, files, foundation, energy_factor=energy_factor, force_factor=force_factor
+    )
+    found = result_of("check", labelled, "--foundation", foundation)
     foundations = [one["problem"] for one in found["findings"] if "foundation" in one["problem"]]
     assert len(foundations) == 1
     assert expected in foundations[0]

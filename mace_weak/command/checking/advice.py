@@ -41,7 +41,7 @@ def training_command(
         flags = list(_nequip_flags(train, foundation, model, comparison, keys))
         configuration = '-cp "$PWD/recipes/sparse_data" -cn nequip_finetune'
         return _lines("from a clone of mace-weak:", f"nequip-train {configuration}", flags)
-    flags = list(_mace_flags(train, valid, foundation, model, keys, device))
+    flags = list(_mace_flags(train, valid, foundation, model, comparison, keys, device))
     return _lines("to train on these data:", "mace_run_train", flags)
 
 
@@ -50,6 +50,7 @@ def _mace_flags(
     valid: Survey | None,
     foundation: str | None,
     model: Model | None,
+    comparison: Comparison | None,
     keys: Keys,
     device: str,
 ) -> Iterator[str]:
@@ -65,8 +66,9 @@ def _mace_flags(
         yield "--multiheads_finetuning=False"
         # MACE's estimate fails for a model of a single element
         yield "--E0s=estimated" if model and len(model.elements) > 1 else "--E0s=average"
-        yield f"--loss={_loss(train)}"
-        if _loss(train) == "weak_taylor":
+        loss = _loss(train, comparison)
+        yield f"--loss={loss}"
+        if loss == "weak_taylor":
             yield from _displacement_flags(train)
         yield "--lr=0.003"
     else:
@@ -101,9 +103,10 @@ def _nequip_flags(
     yield from _displacement_flags(train, flag="++training_module.loss.weak_displacement")
 
 
-def _loss(train: Survey) -> str:
-    """The weak loss where most structures have energies alone."""
-    return "weighted" if train.labels["forces"] > train.count // 2 else "weak_taylor"
+def _loss(train: Survey, comparison: Comparison | None) -> str:
+    """The weak loss where most structures have energies alone, which the foundation knows of."""
+    labelled = train.labels["forces"] > train.count // 2
+    return "weighted" if labelled or (comparison and comparison.unrelated) else "weak_taylor"
 
 
 def _displacement_flags(train: Survey, flag: str = "--weak_displacement") -> Iterator[str]:

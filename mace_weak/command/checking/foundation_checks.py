@@ -36,6 +36,11 @@ class Comparison:
     own: CompositionFit
     predicted: CompositionFit
 
+    @property
+    def unrelated(self) -> bool:
+        """Whether the model explains no more of the energies than energies of the atoms do."""
+        return len(self.structures) >= ENOUGH and self.shift.rmse >= self.own.rmse
+
     def forces(self) -> tuple[np.ndarray, np.ndarray]:
         """Reference and predicted force components (n,), eV/Å."""
         pairs = [
@@ -109,7 +114,7 @@ def unlike_forces(comparison: Comparison) -> Iterator[Finding]:
 
 
 def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
-    """Energies that differ between structures by another unit than the foundation model's."""
+    """Energies that differ by another unit than the foundation model's, or without regard to it."""
     if len(comparison.structures) < ENOUGH or comparison.predicted.rmse < VARIED:
         return
     ratio, related = proportion(comparison.own.residuals, comparison.predicted.residuals)
@@ -119,4 +124,11 @@ def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
             f"energies differ between structures by {ratio:.3g} times the foundation model's: they "
             f"look like {unit}",
             "convert them to eV",
+        )
+    elif comparison.unrelated:
+        yield Finding(
+            f"the foundation model leaves {comparison.shift.rmse:.4g} meV/atom of the energies, "
+            f"energies of the atoms alone {comparison.own.rmse:.4g}: its surface is another one",
+            "an anchor would hold on to it: train without the weak losses, or soften the model first "
+            "by a structure with forces (mace-weak soften), or choose another foundation model",
         )
