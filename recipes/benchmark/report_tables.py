@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from tables import markdown_table
 
-# the column that a set varies beside the learning rate, and the label of its axis
+# the columns that a set may vary, and the labels of their axes
 ACROSS = {
     "lr": "learning rate",
     "structures": "structures with an energy",
@@ -69,7 +69,9 @@ def errors_by_seed(rows: pd.DataFrame, across: str) -> dict[Any, pd.Series]:
 def columns_of(errors: dict[Any, pd.Series], across: str) -> tuple[list[float], list[str]]:
     """The values of ``across``, and what stands above their columns."""
     values = sorted({key[2] for key in errors}, reverse=across == "lr")
-    return values, [f"{ACROSS[across]} {value:g}" for value in values]
+    if across == "lr":
+        return values, [f"learning rate {value:g}" for value in values]
+    return values, [f"{value:g} {across}" for value in values]
 
 
 def table(rows: pd.DataFrame, across: str) -> str:
