@@ -42,6 +42,9 @@ def test_the_proposed_training_trains(tmp_path, files, foundation):
     words = shlex.split(note.replace("\\\n", ""), comments=True)
     words[words.index("$PWD/recipes/sparse_data")] = str(ROOT / "recipes" / "sparse_data")
     assert words[0] == "nequip-train"
+    # the tests' foundation knows nothing of ethanol
+    assert "its surface is another one" in str(found["findings"])
+    assert "training_module.loss.weak_anchor=none" in words
     shrunk = [f"hydra.run.dir={tmp_path}", "trainer.max_epochs=1"]
     done = run_command(*words, *shrunk)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -100,6 +100,8 @@ def _nequip_flags(
         yield f"shifts={_mapping({name: own[name] + shift.get(name, 0.0) for name in own})}"
     if keys.energy != Keys().energy:
         yield f"data.key_mapping={{{keys.energy}: total_energy}}"
+    if comparison and comparison.unrelated:
+        yield "training_module.loss.weak_anchor=none"
     yield from _displacement_flags(train, flag="++training_module.loss.weak_displacement")
 
 

@@ -129,6 +129,6 @@ def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
         yield Finding(
             f"the foundation model leaves {comparison.shift.rmse:.4g} meV/atom of the energies, "
             f"energies of the atoms alone {comparison.own.rmse:.4g}: its surface is another one",
-            "an anchor would hold on to it: train without a weak loss, or soften the model first "
-            "by a structure with forces (mace-weak soften), or choose another foundation model",
+            "an anchor would hold on to it: train without one, or soften the model first by a "
+            "structure with forces (mace-weak soften), or choose another foundation model",
         )
