@@ -37,9 +37,14 @@ class Comparison:
     predicted: CompositionFit
 
     @property
+    def telling(self) -> bool:
+        """Whether enough energies that differ are predicted to compare them."""
+        return len(self.structures) >= ENOUGH and self.predicted.rmse >= VARIED
+
+    @property
     def unrelated(self) -> bool:
         """Whether the model explains no more of the energies than energies of the atoms do."""
-        return len(self.structures) >= ENOUGH and self.shift.rmse >= self.own.rmse
+        return self.telling and self.shift.rmse >= self.own.rmse
 
     def forces(self) -> tuple[np.ndarray, np.ndarray]:
         """Reference and predicted force components (n,), eV/Å."""
@@ -115,7 +120,7 @@ def unlike_forces(comparison: Comparison) -> Iterator[Finding]:
 
 def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
     """Energies that differ by another unit than the foundation model's, or without regard to it."""
-    if len(comparison.structures) < ENOUGH or comparison.predicted.rmse < VARIED:
+    if not comparison.telling:
         return
     ratio, related = proportion(comparison.own.residuals, comparison.predicted.residuals)
     unit = unit_of(ratio, ENERGY_UNITS) if related > RELATED else None
