@@ -13,8 +13,8 @@ NEQUIP := $(VENV)-nequip/bin
 PYTEST = -m pytest -n $(WORKERS) --dist=worksteal -m "$(MARKED)"
 
 .PHONY: environment-mace environment-nequip quickstart quickstart-nequip sweep sweep-nequip \
-	test test-mace test-nequip lint readme benchmark benchmark-small benchmark-report \
-	benchmark-cost benchmark-activation clean
+	test test-mace test-nequip lint readme benchmark benchmark-nequip benchmark-small \
+	benchmark-report benchmark-cost benchmark-activation clean
 
 # environment $(1) with the extras $(2); torch first, so that the hosts find it
 define install
@@ -78,6 +78,10 @@ SET ?= learning_rates
 benchmark: environment-mace
 	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/run.py $(SET) --keep \
 		--csv recipes/benchmark/published/$(SET).csv
+
+benchmark-nequip: environment-nequip
+	PYTHONPATH=recipes/quickstart $(NEQUIP)/python recipes/benchmark/run.py $(SET) --host=nequip \
+		--keep --csv recipes/benchmark/published/nequip_$(SET).csv
 
 benchmark-report: environment-mace
 	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/report.py
