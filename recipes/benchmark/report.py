@@ -77,10 +77,13 @@ def panel(axis: Axes, means: pd.DataFrame, across: str, value: str, colors: dict
             capsize=2, label=str(method), color=colors[str(method)],
         )  # fmt: skip
     axis.set_xscale("log")
-    if across != "seconds":
+    axis.xaxis.set_minor_locator(NullLocator())
+    if across == "seconds":
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    else:
         values = sorted(means[across].unique())
         axis.set_xticks(values, [f"{value:g}" for value in values])
-        axis.xaxis.set_minor_locator(NullLocator())
     if value == "force_rmse":
         axis.set_yscale("log")
         axis.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 4, 6, 8)))
