@@ -91,7 +91,7 @@ def small_plan(folder: Path) -> Path:
     path.write_text(
         "foundations:\n"
         f"  molecules: {{config: {QUICKSTART / 'foundation.yaml'}, "
-        f"train: {write_files(folder).molecules}, epochs: 1}}\n"
+        f"train: {{file: {write_files(folder).molecules}}}, epochs: 1}}\n"
         "data:\n"
         "  small:\n"
         f"    train: {{file: {data / 'ethanol_pbe_train.xyz'}, index: ':24'}}\n"

@@ -91,15 +91,21 @@ class Method:
 
 @dataclass(frozen=True)
 class Foundation:
-    """How a foundation model is made: a configuration of the host, a file, and epochs.
+    """How a foundation model is made: a configuration of the host, structures, and epochs.
 
     Or the ``model`` file of one that is released.
     """
 
     config: str = ""
-    train: str = ""
+    train: Source = Source("")
     epochs: int = 0
     model: str = ""
+
+
+def sourced(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of ``cases.yaml`` with its structures as sources."""
+    sources = {key: Source(**entry[key]) for key in ("train", "test") if key in entry}
+    return {**entry, **sources}
 
 
 @dataclass(frozen=True)
@@ -115,13 +121,8 @@ class Plan:
     def read(cls, path: Path) -> Plan:
         content = yaml.safe_load(path.read_text())
         return cls(
-            {name: Foundation(**value) for name, value in content["foundations"].items()},
-            {
-                name: Data(
-                    **{**value, "train": Source(**value["train"]), "test": Source(**value["test"])}
-                )
-                for name, value in content["data"].items()
-            },
+            {name: Foundation(**sourced(value)) for name, value in content["foundations"].items()},
+            {name: Data(**sourced(value)) for name, value in content["data"].items()},
             {name: Method(**value) for name, value in content["methods"].items()},
             content["sets"],
         )

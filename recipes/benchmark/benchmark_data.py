@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.io import read, write
-from benchmark_cases import Case, Source
+from benchmark_cases import Case, Foundation, Source
 
 from mace_weak.command.frames import bare, label
 
@@ -180,6 +180,15 @@ def write_files(folder: Path, pool: list[Atoms], case: Case, labels: str) -> Fil
         extra=write_named(folder, f"{stem}-extra", extra) if extra else None,
         n_extra=len(extra),
     )
+
+
+def with_file(source: Foundation, name: str, *, shared: Path, folder: Path) -> Foundation:
+    """A foundation model whose training set is one file; in ``folder``, if only a part is used."""
+    path = source.train.path(shared)
+    if source.train != Source(source.train.file):
+        frames = frames_of(source.train, shared, forces_needed=True)
+        path = write_named(folder, f"foundation-{name}", frames)
+    return replace(source, train=Source(str(path)))
 
 
 def some_of(path: Path, count: int, folder: Path, seed: int) -> Path:

@@ -28,7 +28,7 @@ def refused(method: Method, data: Data) -> str | None:
 def train_foundation(out: Path, name: str, source: Foundation, *, device: str) -> str:
     return mace_host.train_foundation(
         out,
-        (HERE / source.train).resolve(),
+        Path(source.train.file),
         config=(HERE / source.config).resolve(),
         name=f"foundation-{name}",
         epochs=source.epochs,
@@ -75,7 +75,9 @@ class Training:
         if anchor:
             flags["weak_anchor"] = anchor
         if method.replayed:  # MACE would take all of a file
-            replay = some_of(HERE / source.train, method.replayed, files.train.parent, case.seed)
+            replay = some_of(
+                Path(source.train.file), method.replayed, files.train.parent, case.seed
+            )
             flags |= {"pt_train_file": replay, "pt_valid_file": replay}
         flags |= {**data.flags, **method.flags}
         self.loss = method.flags.get("loss")

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import nequip_host
-from benchmark_cases import HERE, SCRATCH, Case, Data, Foundation, Method
+from benchmark_cases import SCRATCH, Case, Data, Foundation, Method
 from benchmark_data import Files
 
 PACKAGES = ("mace-weak", "nequip", "torch")
@@ -27,7 +27,7 @@ def refused(method: Method, data: Data) -> str | None:
 def train_foundation(out: Path, name: str, source: Foundation, *, device: str) -> str:
     return nequip_host.train_foundation(
         out,
-        (HERE / source.train).resolve(),
+        Path(source.train.file),
         name=f"foundation-{name}",
         epochs=source.epochs,
         device=device,
@@ -59,7 +59,7 @@ class Training:
     ) -> None:
         self.epochs = max(1, round(case.steps / math.ceil(files.n_train / data.batch_size)))
         shifts = nequip_host.estimated_shifts(
-            foundation, (HERE / source.train).resolve(), files.train, device=device
+            foundation, Path(source.train.file), files.train, device=device
         )
         options = {**method.flags, **({"weak_anchor": anchor} if anchor else {})}
         self.loss = loss = options.pop("loss")

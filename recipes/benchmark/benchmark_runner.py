@@ -19,8 +19,8 @@ from typing import Any
 
 import processes
 from ase.io import read, write
-from benchmark_cases import HERE, SCRATCH, Case, Plan, located
-from benchmark_data import LABELS, Files, frames_of, write_files, write_named
+from benchmark_cases import HERE, SCRATCH, Case, Foundation, Plan, located
+from benchmark_data import LABELS, Files, frames_of, with_file, write_files, write_named
 from evaluate import errors_of
 from tqdm import tqdm
 
@@ -35,6 +35,7 @@ class Benchmark:
         self.host = import_module(f"benchmark_{options.host}")
         self.options = options
         self.out: Path = options.out.resolve()
+        self.sources: dict[str, Foundation] = {}
         self.foundations: dict[str, str] = {SCRATCH: SCRATCH}
         self.test_files: dict[str, Path] = {}
         self.train_files: dict[Case, Files] = {}
@@ -45,7 +46,7 @@ class Benchmark:
     def foundation(self, name: str) -> str:
         """The foundation model of that name: a file, trained if it is not there."""
         if name not in self.foundations:
-            source, device = self.plan.foundations[name], self.options.device
+            source, device = self.source(name), self.options.device
             if self.options.foundation:
                 self.foundations[name] = self.options.foundation
             elif source.model:
@@ -55,6 +56,14 @@ class Benchmark:
                     self.out, name, source, device=device
                 )
         return self.foundations[name]
+
+    def source(self, name: str) -> Foundation:
+        """How the foundation model of that name is made, its training set as one file."""
+        if name not in self.sources:
+            folder, shared = self.out / "data", self.options.shared
+            declared = self.plan.foundations[name]
+            self.sources[name] = with_file(declared, name, shared=shared, folder=folder)
+        return self.sources[name]
 
     def foundation_name(self, case: Case) -> str:
         return self.plan.methods[case.method].foundation or self.plan.data[case.data].foundation
@@ -95,7 +104,7 @@ class Benchmark:
             method=self.plan.methods[case.method],
             data=data,
             files=self.train_files[case],
-            source=self.plan.foundations[data.foundation],
+            source=self.source(data.foundation),
             foundation=self.foundation(self.foundation_name(case)),
             anchor=self.anchor(case),
             device=self.options.device,

@@ -62,7 +62,7 @@ class Demonstration:
         self.benchmark.test_files[data] = write_named(self.folder, f"{data}-test", test)
         name = source.foundation
         model = options.foundation or benchmark_mace.train_foundation(
-            options.foundations.resolve(), name, self.plan.foundations[name], device=options.device
+            options.foundations.resolve(), name, self.benchmark.source(name), device=options.device
         )
         self.benchmark.foundations[name] = model
         return self.benchmark.errors(model, data)
@@ -113,7 +113,7 @@ class Demonstration:
             method=self.plan.methods[LOSS],
             data=source,
             files=files,
-            source=self.plan.foundations[source.foundation],
+            source=self.benchmark.source(source.foundation),
             foundation=self.foundation(choice.data),
             device=options.device,
         )

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import read, write
-from benchmark_cases import SCRATCH, Case, Plan, Source
-from benchmark_data import EXPANSION_LENGTH, LABELS, PARTS, frames_of, write_files
+from benchmark_cases import SCRATCH, Case, Foundation, Plan, Source
+from benchmark_data import EXPANSION_LENGTH, LABELS, PARTS, frames_of, with_file, write_files
 from datafiles import HOSTS, QUICKSTART, RECIPES, run_recipe, small_plan
 from datafiles import write_files as write_quickstart_files
 
@@ -100,6 +100,21 @@ def test_absent_labels_are_named(tmp_path):
         frames_of(replace(source, energy_key="own"), tmp_path, forces_needed=False)
 
 
+def test_a_foundation_is_trained_on_its_part_of_a_file(tmp_path):
+    """And on the labels that are named; a file that is used as it is stays where it is."""
+    frames = ethanols(tmp_path, 6)
+    for atoms in frames:
+        atoms.arrays["lo_forces"] = 2.0 * atoms.arrays["REF_forces"]
+    path = tmp_path / "two_levels.xyz"
+    write(path, frames)
+    declared = Foundation(train=Source(str(path), index="1:4", forces_key="lo_forces"))
+    own = with_file(declared, "two_levels", shared=tmp_path, folder=tmp_path / "data")
+    trained = read(own.train.file, ":")
+    assert len(trained) == 3
+    assert np.allclose(trained[0].arrays["REF_forces"], frames[1].arrays["lo_forces"])
+    assert with_file(own, "two_levels", shared=tmp_path, folder=tmp_path / "data") == own
+
+
 def run_benchmark(*arguments: str) -> str:
     return run_recipe(BENCHMARK / "run.py", *arguments)
 
@@ -115,8 +130,8 @@ def test_files_of_the_users_are_compared(tmp_path):
     (tmp_path / "cases.yaml").write_text(
         "data: {}\n"
         "foundations:\n"
-        f"  molecules: {{config: {QUICKSTART / 'foundation.yaml'}, train: {files.molecules}, "
-        "epochs: 1}\n"
+        f"  molecules: {{config: {QUICKSTART / 'foundation.yaml'}, "
+        f"train: {{file: {files.molecules}}}, epochs: 1}}\n"
         "methods:\n"
         "  plain: {flags: {loss: weighted}}\n"
         "  weak: {flags: {loss: weak_taylor, weak_taylor_weight: 1000}}\n"
