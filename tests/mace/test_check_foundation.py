@@ -6,12 +6,14 @@ import shlex
 
 import numpy as np
 import pytest
+import torch
 from ase.io import read, write
 from ase.units import kcal, mol
 from commands import SCRIPTS, trained
 from console import mace_weak, result_of, rows_of
 from mace.calculators import MACECalculator
 from predictions import calculated
+from training import NAME
 
 
 @pytest.fixture(scope="module")
@@ -51,21 +53,51 @@ def test_the_proposed_training_trains(tmp_path, files, foundation):
         "check", own_labels(tmp_path, files, foundation, energy_factor=1.0),
         "--foundation", foundation,
     )  # fmt: skip
+    flags = proposed(checked)
+    assert "--loss=weak_taylor" in flags
+    assert "--E0s=estimated" in flags
+    assert max(shortly_trained(tmp_path, flags).column("loss_taylor")) > 0
+
+
+def proposed(checked) -> list[str]:
+    """The flags of the training that is proposed."""
     (note,) = checked["notes"]
     program, *flags = shlex.split(note.replace("\\\n", ""), comments=True)
     assert program == "mace_run_train"
-    assert "--loss=weak_taylor" in flags
-    assert "--E0s=estimated" in flags
-    shrunk = ("--max_num_epochs=2", "--eval_interval=1")
-    run = trained(tmp_path, [str(SCRIPTS / program)], *flags, *shrunk)
-    assert max(run.column("loss_taylor")) > 0
+    return flags
+
+
+def shortly_trained(folder, flags):
+    shrunk = (f"--name={NAME}", "--max_num_epochs=2", "--eval_interval=1")
+    return trained(folder, [str(SCRIPTS / "mace_run_train")], *flags, *shrunk)
+
+
+def test_the_proposed_energies_of_the_atoms_are_trained_on(tmp_path, files, copper_foundation):
+    """Of a foundation of the elements of the data, whose own MACE would take."""
+    frames = read(files.copper, ":")
+    for atoms in frames:
+        atoms.info["REF_energy"] += 7.0 * len(atoms)
+    write(tmp_path / "shifted.xyz", frames)
+    flags = proposed(
+        result_of("check", tmp_path / "shifted.xyz", "--foundation", copper_foundation)
+    )
+    (asked,) = [flag for flag in flags if flag.startswith("--E0s={29: ")]
+    assert {"--loss=weak_taylor", "--weak_taylor_weight=0", "--weak_anchor=none"} <= set(flags)
+    own = energy_of_copper(torch.load(copper_foundation, weights_only=False))
+    new = energy_of_copper(shortly_trained(tmp_path, flags).model)
+    assert new == pytest.approx(float(asked.removeprefix("--E0s={29: ").removesuffix("}")))
+    assert new == pytest.approx(own + 7.0, abs=0.5)
+
+
+def energy_of_copper(model) -> float:
+    return model.atomic_energies_fn.atomic_energies.item()
 
 
 def test_no_anchor_is_proposed_where_the_energies_do_not_follow_it(tmp_path, files, foundation):
     upside_down = own_labels(tmp_path, files, foundation, energy_factor=-1.0)
     checked = result_of("check", upside_down, "--foundation", foundation)
     assert "its surface is another one" in str(checked["findings"])
-    assert "--loss=weighted" in checked["notes"][0]
+    assert "--weak_anchor=none" in proposed(checked)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import mace
 import pytest
 from commands import SCRIPTS, trained
+from training import ALL_ELEMENTS, ATOMIC_ENERGIES
 
 PATCHES = Path(__file__).parents[2] / "patches" / "mace"
 COLUMNS = ("loss", "loss_supervised", "loss_taylor", "loss_spatial")
@@ -41,3 +42,10 @@ def test_both_routes_give_the_same_losses(tmp_path, patched, finetune_flags):
         assert stock.column(column) == own.column(column)
     armed = trained(tmp_path / "armed", program, *flags, PYTHONPATH=str(patched))
     assert armed.column("loss") == own.column("loss")
+
+
+def test_a_patched_mace_keeps_the_energies_of_the_atoms(tmp_path, patched, finetune_flags):
+    """With its own losses too."""
+    flags = (*finetune_flags, *ALL_ELEMENTS, "--loss=weighted")
+    run = trained(tmp_path, [str(SCRIPTS / "mace_run_train")], *flags, PYTHONPATH=str(patched))
+    assert run.atomic_energies == list(ATOMIC_ENERGIES.values())

@@ -40,6 +40,8 @@ SMALL_MODEL = (
 )
 SCRATCH = (*SMALL_MODEL, "--E0s=average", "--valid_fraction=0.3")
 FINETUNE = ("--E0s=estimated", "--valid_fraction=0.3", "--multiheads_finetuning=False")
+ATOMIC_ENERGIES = {1: -16.0, 6: -1030.0, 7: -1480.0, 8: -2040.0}  # eV, near those of PBE
+ALL_ELEMENTS = ("--foundation_model_elements=True", f"--E0s={ATOMIC_ENERGIES}")  # of the molecules
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,10 @@ class Run:
     @property
     def parameters(self) -> Tensor:
         return torch.cat([parameter.detach().flatten() for parameter in self.model.parameters()])
+
+    @property
+    def atomic_energies(self) -> list[float]:
+        return self.model.atomic_energies_fn.atomic_energies.flatten().tolist()
 
 
 def arguments(folder: Path, *flags: str) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from ase.data import atomic_numbers
 
 from mace_weak.command.checking.foundation_checks import Comparison
 from mace_weak.command.checking.survey import Survey
@@ -16,6 +17,11 @@ from mace_weak.options import WeakOptions
 from mace_weak.versions import NEQUIP
 
 BATCH = 5
+WITHOUT_TERMS = ("--loss=weak_taylor", "--weak_taylor_weight=0", "--weak_anchor=none")
+KEEPS_E0S = (
+    "to train on these data, by mace-weak's loss without its term: with MACE's own, --E0s has no\n"
+    "# effect on a foundation model of as many elements as the data"
+)
 BOND_FRACTION = 0.05  # of the shortest bonds, for a displacement: 0.05 Å for C–H
 
 
@@ -42,7 +48,8 @@ def training_command(
         configuration = '-cp "$PWD/recipes/sparse_data" -cn nequip_finetune'
         return _lines("from a clone of mace-weak:", f"nequip-train {configuration}", flags)
     flags = list(_mace_flags(train, valid, foundation, model, comparison, keys, device))
-    return _lines("to train on these data:", "mace_run_train", flags)
+    comment = KEEPS_E0S if set(WITHOUT_TERMS) <= set(flags) else "to train on these data:"
+    return _lines(comment, "mace_run_train", flags)
 
 
 def _mace_flags(
@@ -64,12 +71,12 @@ def _mace_flags(
     if foundation:
         yield f"--foundation_model={foundation}"
         yield "--multiheads_finetuning=False"
-        # MACE's estimate fails for a model of a single element
-        yield "--E0s=estimated" if model and len(model.elements) > 1 else "--E0s=average"
-        loss = _loss(train, comparison)
-        yield f"--loss={loss}"
-        if loss == "weak_taylor":
+        yield _atomic_energies_flag(model, comparison)
+        if _weak(train, comparison):
+            yield "--loss=weak_taylor"
             yield from _displacement_flags(train)
+        else:
+            yield from _supervised_flags(train, model, comparison)
         yield "--lr=0.003"
     else:
         if not train.isolated_atoms:
@@ -105,10 +112,27 @@ def _nequip_flags(
     yield from _displacement_flags(train, flag="++training_module.loss.weak_displacement")
 
 
-def _loss(train: Survey, comparison: Comparison | None) -> str:
-    """The weak loss where most structures have energies alone, which the foundation knows of."""
+def _weak(train: Survey, comparison: Comparison | None) -> bool:
+    """Whether most structures have energies alone, and the foundation knows of them."""
     labelled = train.labels["forces"] > train.count // 2
-    return "weighted" if labelled or (comparison and comparison.unrelated) else "weak_taylor"
+    return not labelled and not (comparison and comparison.unrelated)
+
+
+def _atomic_energies_flag(model: Model | None, comparison: Comparison | None) -> str:
+    """``--E0s`` for a fine-tuning; by value for a single element, where MACE's estimate fails."""
+    own = (model and model.atomic_energies) or {}
+    if len(own) != 1 or comparison is None:
+        return "--E0s=estimated"
+    ((symbol, energy),) = own.items()
+    return f"--E0s={{{atomic_numbers[symbol]}: {energy + comparison.shift.energies[symbol]:.6f}}}"
+
+
+def _supervised_flags(
+    train: Survey, model: Model | None, comparison: Comparison | None
+) -> Sequence[str]:
+    """MACE's own loss; through mace-weak's where MACE would lose ``--E0s``."""
+    as_many = model is not None and len(model.elements) == len(train.elements)
+    return WITHOUT_TERMS if as_many and comparison and comparison.shifted else ["--loss=weighted"]
 
 
 def _displacement_flags(train: Survey, flag: str = "--weak_displacement") -> Iterator[str]:

@@ -19,6 +19,7 @@ from mace_weak.command.progress import progress
 PREDICTED = 200  # structures that the foundation model is run on
 ENOUGH = 10  # of them, for their energies to tell a unit
 VARIED = 0.1  # meV/atom, between structures of one composition
+SAME_ZERO = 0.01  # eV, of the energies of the atoms
 RELATED = 0.7  # correlation from which the forces of two levels belong together
 
 
@@ -45,6 +46,11 @@ class Comparison:
     def unrelated(self) -> bool:
         """Whether the model explains no more of the energies than energies of the atoms do."""
         return self.telling and self.shift.rmse >= self.own.rmse
+
+    @property
+    def shifted(self) -> bool:
+        """Whether the labels have another zero of energy than the model."""
+        return max(map(abs, self.shift.energies.values())) > SAME_ZERO
 
     def forces(self) -> tuple[np.ndarray, np.ndarray]:
         """Reference and predicted force components (n,), eV/Å."""

@@ -1,0 +1,19 @@
+"""A fine-tuned model has the energies of the atoms that ``--E0s`` names."""
+
+from __future__ import annotations
+
+import torch
+from training import ALL_ELEMENTS, ATOMIC_ENERGIES, train
+
+
+def test_with_a_weak_loss_they_are_those_asked_for(tmp_path, finetune_flags):
+    run = train(tmp_path, *finetune_flags, *ALL_ELEMENTS, "--loss=weak_taylor")
+    assert run.atomic_energies == list(ATOMIC_ENERGIES.values())
+    assert "the model has the energies of the atoms of --E0s" in run.log
+
+
+def test_mace_itself_keeps_the_foundations(tmp_path, finetune_flags, foundation):
+    """When it no longer does, ``mace_weak.mace.atomic_energies`` and the patch can go."""
+    run = train(tmp_path, *finetune_flags, *ALL_ELEMENTS, "--loss=weighted")
+    own = torch.load(foundation, weights_only=False).atomic_energies_fn.atomic_energies
+    assert run.atomic_energies == own.flatten().tolist()
