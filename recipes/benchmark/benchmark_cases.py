@@ -93,12 +93,14 @@ class Method:
 class Foundation:
     """How a foundation model is made: a configuration of the host, structures, and epochs.
 
-    Or the ``model`` file of one that is released.
+    ``flags`` are those of ``mace_run_train`` beside the configuration. Or the ``model`` file of one
+    that is released.
     """
 
     config: str = ""
     train: Source = Source("")
     epochs: int = 0
+    flags: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
 
 

@@ -31,6 +31,7 @@ def train_foundation(out: Path, name: str, source: Foundation, *, device: str) -
         Path(source.train.file),
         config=(HERE / source.config).resolve(),
         name=f"foundation-{name}",
+        flags=[f"--{name}={value}" for name, value in source.flags.items()],
         epochs=source.epochs,
         device=device,
         threads=2,

@@ -6,6 +6,7 @@ import argparse
 import re
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import processes
@@ -30,6 +31,7 @@ def train_foundation(
     threads: int,
     config: Path = FOUNDATION,
     name: str = "foundation",
+    flags: Sequence[str] = (),
 ) -> str:
     return str(
         mace_run_train(
@@ -38,6 +40,7 @@ def train_foundation(
             config,
             f"--train_file={data}",
             f"--device={device}",
+            *flags,
             epochs=epochs,
             threads=threads,
         )
