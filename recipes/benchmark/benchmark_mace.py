@@ -11,6 +11,8 @@ from benchmark_cases import HERE, SCRATCH, Case, Data, Foundation, Method
 from benchmark_data import Files, some_of
 from mace_host import predict  # noqa: F401  (the same name for both hosts)
 
+from mace_weak.losses import LOSS_TERMS
+
 PACKAGES = ("mace-weak", "mace-torch", "torch")
 HEAD = "Default"
 EXTRA_HEAD = "extra"
@@ -31,7 +33,7 @@ def train_foundation(out: Path, name: str, source: Foundation, *, device: str) -
         Path(source.train.file),
         config=(HERE / source.config).resolve(),
         name=f"foundation-{name}",
-        flags=[f"--{name}={value}" for name, value in source.flags.items()],
+        flags=[f"--{key}={value}" for key, value in source.flags.items()],
         epochs=source.epochs,
         device=device,
         threads=2,
@@ -80,8 +82,11 @@ class Training:
                 Path(source.train.file), method.replayed, files.train.parent, case.seed
             )
             flags |= {"pt_train_file": replay, "pt_valid_file": replay}
-        flags |= {**data.flags, **method.flags}
         self.loss = method.flags.get("loss")
+        flags |= {**data.flags, **method.flags}
+        own = self.loss is not None and self.loss not in LOSS_TERMS
+        if own and foundation != SCRATCH and not self.two_heads:
+            flags |= mace_host.supervised(str(self.loss), foundation, files.train)
         self.flags = [
             *(f"--{name}={value}" for name, value in flags.items()),
             *mace_host.last_model(self.epochs),

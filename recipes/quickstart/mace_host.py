@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import processes
 import torch
@@ -47,7 +48,21 @@ def train_foundation(
     )
 
 
+def supervised(loss: str, foundation: str, structures: Path) -> dict[str, Any]:
+    """Flags for a loss of MACE's own, with the ``E0s`` that are asked for.
+
+    MACE 0.3.16 loses them where the foundation model has as many elements as the structures. The
+    weak losses put them in place, without their terms too.
+    """
+    elements = {number for atoms in read(structures, ":") for number in atoms.numbers}
+    if not Path(foundation).is_file() or len(loaded(foundation).atomic_numbers) > len(elements):
+        return {"loss": loss}
+    without = {"weak_taylor_weight": 0, "weak_anchor": "none"}
+    return {"loss": "weak_taylor", "weak_base_loss": loss, **without}
+
+
 def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
+    loss = {"loss": case.loss} if case.loss else supervised("weighted", foundation, options.train)
     return mace_run_train(
         options.out,
         case.name,
@@ -56,8 +71,7 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
         f"--train_file={options.train}",
         f"--device={options.device}",
         f"--lr={options.lr}",
-        f"--loss={case.loss or 'weighted'}",
-        *(f"--{key}={value}" for key, value in case.options.items()),
+        *(f"--{key}={value}" for key, value in (loss | case.options).items()),
         *last_model(options.epochs),
         epochs=options.epochs,
         threads=1,
@@ -131,6 +145,9 @@ def predict(model: str, structures: Path, device: str, *, head: str | None = Non
 
 def dtype_of(model: str) -> str:
     """``float32`` or ``float64``; ``mace_eval_configs`` takes no other than the model's own."""
+    return str(next(loaded(model).parameters()).dtype).removeprefix("torch.")
+
+
+def loaded(model: str) -> torch.nn.Module:
     with LOADING:
-        parameters = torch.load(model, weights_only=False, map_location="cpu").parameters()
-        return str(next(parameters).dtype).removeprefix("torch.")
+        return torch.load(model, weights_only=False, map_location="cpu")

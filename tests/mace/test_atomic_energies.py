@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
-from training import ALL_ELEMENTS, ATOMIC_ENERGIES, train
+from mace_host import supervised
+from training import ALL_ELEMENTS, ATOMIC_ENERGIES, FINETUNE, train
 
 
 def test_with_a_weak_loss_they_are_those_asked_for(tmp_path, finetune_flags):
@@ -17,3 +19,18 @@ def test_mace_itself_keeps_the_foundations(tmp_path, finetune_flags, foundation)
     run = train(tmp_path, *finetune_flags, *ALL_ELEMENTS, "--loss=weighted")
     own = torch.load(foundation, weights_only=False).atomic_energies_fn.atomic_energies
     assert run.atomic_energies == own.flatten().tolist()
+
+
+@pytest.mark.parametrize(("data", "lost"), [("ethanol", False), ("molecules", True)])
+def test_plain_trainings_of_the_recipes_have_them(tmp_path, files, foundation, data, lost):
+    """On the elements of the foundation, or on fewer."""
+    structures = getattr(files, data)
+    flags = {
+        **supervised("weighted", str(foundation), structures),
+        "foundation_model": foundation,
+        "train_file": structures,
+    }
+    assert (flags["loss"] != "weighted") == lost
+    asked = {z: energy for z, energy in ATOMIC_ENERGIES.items() if lost or z != 7}
+    run = train(tmp_path, *FINETUNE, f"--E0s={asked}", *(f"--{k}={v}" for k, v in flags.items()))
+    assert run.atomic_energies == list(asked.values())
