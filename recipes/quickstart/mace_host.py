@@ -15,6 +15,7 @@ import torch
 from ase import Atoms
 from ase.io import read
 from cases import Case
+from mace.calculators import foundations_models
 
 HERE = Path(__file__).parent
 EPOCH = re.compile(r"Epoch (\d+): head")
@@ -55,7 +56,7 @@ def supervised(loss: str, foundation: str, structures: Path) -> dict[str, Any]:
     weak losses put them in place, without their terms too.
     """
     elements = {number for atoms in read(structures, ":") for number in atoms.numbers}
-    if not Path(foundation).is_file() or len(loaded(foundation).atomic_numbers) > len(elements):
+    if len(loaded(model_file(foundation)).atomic_numbers) > len(elements):
         return {"loss": loss}
     without = {"weak_taylor_weight": 0, "weak_anchor": "none"}
     return {"loss": "weak_taylor", "weak_base_loss": loss, **without}
@@ -126,6 +127,7 @@ def predict(model: str, structures: Path, device: str, *, head: str | None = Non
     And ``predicted_stress`` (3, 3) in eV/Å³, if some have ``REF_stress``. By ``mace_eval_configs``;
     ``head`` is that of a model with several.
     """
+    model = model_file(model)
     stress = any("REF_stress" in atoms.info for atoms in read(structures, ":"))
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "predicted.xyz"
@@ -141,6 +143,20 @@ def predict(model: str, structures: Path, device: str, *, head: str | None = Non
         if stress:
             atoms.info["predicted_stress"] = atoms.info["MACE_stress"]
     return frames
+
+
+def model_file(model: str) -> str:
+    """The file of a model, or of a foundation model that MACE downloads by that name.
+
+    Raises:
+        SystemExit: if there is neither.
+    """
+    if Path(model).is_file():
+        return model
+    if model not in foundations_models.mace_mp_urls:
+        names = ", ".join(foundations_models.mace_mp_urls)
+        raise SystemExit(f"there is no model file '{model}'; by name MACE has {names}")
+    return foundations_models.download_mace_mp_checkpoint(model)
 
 
 def dtype_of(model: str) -> str:
