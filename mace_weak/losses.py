@@ -13,6 +13,9 @@ LOSS_TERMS: dict[str, tuple[str, ...]] = {
     "weak_piwsl": (TAYLOR, SPATIAL),
 }
 
+# settings of a weak loss that is its supervised loss alone
+WITHOUT_TERMS = {"loss": "weak_taylor", "weak_taylor_weight": "0", "weak_anchor": "none"}
+
 
 def loss_terms(name: str) -> tuple[str, ...]:
     """Terms (``taylor``, ``spatial``) of the loss called ``name``.

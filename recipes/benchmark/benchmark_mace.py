@@ -84,9 +84,9 @@ class Training:
             flags |= {"pt_train_file": replay, "pt_valid_file": replay}
         self.loss = method.flags.get("loss")
         flags |= {**data.flags, **method.flags}
-        own = self.loss is not None and self.loss not in LOSS_TERMS
-        if own and foundation != SCRATCH and not self.two_heads:
-            flags |= mace_host.supervised(str(self.loss), foundation, files.train)
+        of_mace = self.loss and self.loss not in LOSS_TERMS
+        if of_mace and foundation != SCRATCH and not self.two_heads:
+            flags |= mace_host.supervised(self.loss, foundation, files.train)
         self.flags = [
             *(f"--{name}={value}" for name, value in flags.items()),
             *mace_host.last_model(self.epochs),

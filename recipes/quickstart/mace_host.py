@@ -7,8 +7,8 @@ import re
 import tempfile
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import processes
 import torch
@@ -16,6 +16,8 @@ from ase import Atoms
 from ase.io import read
 from cases import Case
 from mace.calculators import foundations_models
+
+from mace_weak.losses import WITHOUT_TERMS
 
 HERE = Path(__file__).parent
 EPOCH = re.compile(r"Epoch (\d+): head")
@@ -49,17 +51,21 @@ def train_foundation(
     )
 
 
-def supervised(loss: str, foundation: str, structures: Path) -> dict[str, Any]:
+def supervised(loss: str, foundation: str, structures: Path) -> dict[str, str]:
     """Flags for a loss of MACE's own, with the ``E0s`` that are asked for.
 
     MACE 0.3.16 loses them where the foundation model has as many elements as the structures. The
     weak losses put them in place, without their terms too.
     """
     elements = {number for atoms in read(structures, ":") for number in atoms.numbers}
-    if len(loaded(model_file(foundation)).atomic_numbers) > len(elements):
+    if element_count(foundation) > len(elements):
         return {"loss": loss}
-    without = {"weak_taylor_weight": 0, "weak_anchor": "none"}
-    return {"loss": "weak_taylor", "weak_base_loss": loss, **without}
+    return {**WITHOUT_TERMS, "weak_base_loss": loss}
+
+
+@cache
+def element_count(model: str) -> int:
+    return len(loaded(model_file(model)).atomic_numbers)
 
 
 def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:

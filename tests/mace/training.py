@@ -77,7 +77,12 @@ class Run:
 
     @property
     def atomic_energies(self) -> list[float]:
-        return self.model.atomic_energies_fn.atomic_energies.flatten().tolist()
+        return atomic_energies(self.model)
+
+
+def atomic_energies(model: torch.nn.Module) -> list[float]:
+    """Energies of the atoms in a model, eV, in the order of its elements."""
+    return model.atomic_energies_fn.atomic_energies.flatten().tolist()
 
 
 def arguments(folder: Path, *flags: str) -> list[str]:

@@ -13,11 +13,12 @@ from mace_weak.command.checking.foundation_checks import Comparison
 from mace_weak.command.checking.survey import Survey
 from mace_weak.command.frames import Keys
 from mace_weak.command.models import Model, host_of
+from mace_weak.losses import WITHOUT_TERMS
 from mace_weak.options import WeakOptions
 from mace_weak.versions import NEQUIP
 
 BATCH = 5
-WITHOUT_TERMS = ("--loss=weak_taylor", "--weak_taylor_weight=0", "--weak_anchor=none")
+SUPERVISED_ALONE = [f"--{name}={value}" for name, value in WITHOUT_TERMS.items()]
 KEEPS_E0S = (
     "to train on these data, by mace-weak's loss without its term: with MACE's own, --E0s has no\n"
     "# effect on a foundation model of as many elements as the data"
@@ -48,7 +49,7 @@ def training_command(
         configuration = '-cp "$PWD/recipes/sparse_data" -cn nequip_finetune'
         return _lines("from a clone of mace-weak:", f"nequip-train {configuration}", flags)
     flags = list(_mace_flags(train, valid, foundation, model, comparison, keys, device))
-    comment = KEEPS_E0S if set(WITHOUT_TERMS) <= set(flags) else "to train on these data:"
+    comment = KEEPS_E0S if set(SUPERVISED_ALONE) <= set(flags) else "to train on these data:"
     return _lines(comment, "mace_run_train", flags)
 
 
@@ -132,7 +133,8 @@ def _supervised_flags(
 ) -> Sequence[str]:
     """MACE's own loss; through mace-weak's where MACE would lose ``--E0s``."""
     as_many = model is not None and len(model.elements) == len(train.elements)
-    return WITHOUT_TERMS if as_many and comparison and comparison.shifted else ["--loss=weighted"]
+    lost = as_many and comparison and comparison.shifted
+    return SUPERVISED_ALONE if lost else ["--loss=weighted"]
 
 
 def _displacement_flags(train: Survey, flag: str = "--weak_displacement") -> Iterator[str]:
