@@ -18,6 +18,7 @@ class Course:
 
     ``eligible`` tells of each structure of the training set whether it takes the weak terms.
     ``max_num_epochs`` is the length of the run, in epochs, that the schedule spans.
+    ``order`` is that of the expansion.
     ``resample`` is off where a line search needs one objective for the whole run.
     """
 
@@ -25,6 +26,7 @@ class Course:
     options: WeakOptions
     seed: int
     max_num_epochs: float
+    order: int = 1
     anchored: bool = False
     resample: bool = True
     eligible: Sequence[bool] = ()
@@ -66,7 +68,7 @@ class Course:
         listed = ", ".join(f"{term} {weight:g}" for term, weight in weights.items()) or "none"
         return (
             f"{self.name}, weights relative to the energy term: {listed} at the start (schedule "
-            f"{options.schedule}), displacement {options.displacement:g} Å"
+            f"{options.schedule}), order {self.order}, displacement {options.displacement:g} Å"
         )
 
     def rows(self, structures: Sequence[int], epoch: int) -> list[int]:

@@ -99,6 +99,17 @@ OPTIONS: tuple[Option, ...] = (
         ),
     ),
     Option(
+        name="order",
+        parse=str,
+        default=AUTO,
+        choices=(AUTO, "0", "1"),
+        meaning=(
+            "order of the expansion: 1, the published losses; 0, which leaves out the forces: the "
+            "model keeps the anchor's forces, not its curvature alone (needs an anchor); auto: 0 "
+            "for a model trained from scratch with an anchor, else 1"
+        ),
+    ),
+    Option(
         name="schedule",
         parse=str,
         default=LEARNING_RATE,
@@ -155,6 +166,7 @@ class WeakOptions:
     displacement: float
     direction: str
     anchor: str
+    order: str
     schedule: str
     start_epoch: int
     every: int
@@ -185,6 +197,21 @@ class WeakOptions:
             term: default[term] if isinstance(given[term], str) else float(given[term])
             for term in default
         }
+
+    def expansion_order(self, *, anchored: bool, from_scratch: bool) -> int:
+        """Order of the expansion, 0 or 1: as given, or the default.
+
+        Raises:
+            WeakLossError: if it is 0 without an anchor, which would hold all forces at zero.
+        """
+        if self.order == AUTO:
+            return 0 if anchored and from_scratch else 1
+        if self.order == "0" and not anchored:
+            raise WeakLossError(
+                "weak_order 0 without an anchor would hold the forces at zero: give a foundation "
+                "model or weak_anchor, or weak_order 1"
+            )
+        return int(self.order)
 
 
 def default_weights(name: str, *, anchored: bool) -> dict[str, float]:

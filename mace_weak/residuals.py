@@ -9,7 +9,8 @@ Both residuals are one formula, the error of a first-order expansion of the ener
     r = E(there) − [E(here) − ⟨F(here), there − here⟩],   ⟨F, d⟩ = Σ_i F_i·d_i per structure.
 
 PITC (Taylor) expands from S to S+d. PISC (spatial) expands from S+d′ to S+d, so that two ways to
-the same place must agree. Gradients flow through every energy and force.
+the same place must agree. Gradients flow through every energy and force. An expansion of order 0
+leaves the work ⟨F, d⟩ out: r = E(there) − E(here).
 """
 
 from __future__ import annotations
@@ -33,23 +34,28 @@ def work(forces: Tensor, displacement: Tensor, structure: Tensor, n_structures: 
     return total.index_add(0, structure, per_atom)
 
 
-def expansion_residual(here: Sample, there: Tensor, step: Tensor, structure: Tensor) -> Tensor:
+def expansion_residual(
+    here: Sample, there: Tensor, step: Tensor, structure: Tensor, *, order: int = 1
+) -> Tensor:
     """r = E(there) − [E(here) − ⟨F(here), step⟩], in eV: (n_structures,).
 
-    ``there`` (n_structures,) in eV is the energy at the end of ``step`` (n_atoms, 3) in Å.
+    ``there`` (n_structures,) in eV is the energy at the end of ``step`` (n_atoms, 3) in Å. With
+    ``order`` 0 the work is left out, and no forces are needed.
 
     Raises:
         ValueError: if ``here`` has no forces.
     """
+    if order == 0:
+        return there - here.energy
     if here.forces is None:
         raise ValueError("the expansion needs the forces at its starting point")
     return there - here.energy + work(here.forces, step, structure, there.shape[0])
 
 
 def weak_residuals(
-    potential: Potential, displacements: Tensor, terms: Collection[str]
+    potential: Potential, displacements: Tensor, terms: Collection[str], *, order: int = 1
 ) -> dict[str, Tensor]:
-    """The residual (n_structures,) in eV of each of ``terms``.
+    """The residual (n_structures,) in eV of each of ``terms``, by expansions of ``order`` 0 or 1.
 
     ``displacements`` (n_replicas, n_atoms, 3) in Å are constants: d, and for ``spatial`` d′. Forces
     are asked for only where a residual needs them: they cost more than energies.
@@ -58,13 +64,13 @@ def weak_residuals(
     residuals = {}
     if TAYLOR in terms:
         residuals[TAYLOR] = expansion_residual(
-            potential.rest(), there, displacements[0], potential.structure
+            potential.rest(), there, displacements[0], potential.structure, order=order
         )
     if SPATIAL in terms:
-        other = potential.displaced(displacements[1:], forces=True)
+        other = potential.displaced(displacements[1:], forces=order > 0)
         here = Sample(other.energy[0], None if other.forces is None else other.forces[0])
         step = displacements[0] - displacements[1]
-        residuals[SPATIAL] = expansion_residual(here, there, step, potential.structure)
+        residuals[SPATIAL] = expansion_residual(here, there, step, potential.structure, order=order)
     return residuals
 
 

@@ -39,10 +39,11 @@ def step_residuals(
     structures: Sequence[int],
     sizes: Sequence[int],
     options: WeakOptions,
+    order: int,
     terms: Sequence[str],
     seeds: Sequence[int],
 ) -> dict[str, Tensor]:
-    """Residuals (n_structures,) in eV of each of ``terms``.
+    """Residuals (n_structures,) in eV of each of ``terms``, by expansions of ``order``.
 
     ``own`` is the trained model, ``structures`` the numbers of the structures in the training set,
     ``sizes`` their numbers of atoms, and ``seeds`` what the displacements depend on beside.
@@ -73,7 +74,7 @@ def step_residuals(
     potential = Labelled(own, *labels) if options.labels == REFERENCE_LABELS else own
     if anchor is not None:
         potential = Difference(potential, anchor)
-    return weak_residuals(potential, displacements, terms)
+    return weak_residuals(potential, displacements, terms, order=order)
 
 
 def require_finite(

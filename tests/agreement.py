@@ -44,13 +44,18 @@ def joined(frames: list[Atoms]) -> tuple[torch.Tensor, torch.Tensor]:
     return positions, torch.repeat_interleave(torch.arange(len(frames)), sizes)
 
 
-def course() -> Course:
+def course(order: int = 1) -> Course:
     options = WeakOptions.from_mapping(SETTINGS)
-    return Course("weak_piwsl", options, seed=5, max_num_epochs=10, eligible=[True] * 4)
+    return Course(
+        "weak_piwsl", options, seed=5, max_num_epochs=10, order=order, eligible=[True] * 4
+    )
 
 
-def expected_ratios(frames: list[Atoms]) -> dict[str, float]:
-    """Σ (r/N)² w s over Σ (ΔE/N)² of each term, in the first step of the third epoch."""
+def expected_ratios(frames: list[Atoms], order: int = 1) -> dict[str, float]:
+    """Σ (r/N)² w s over Σ (ΔE/N)² of each term, in the first step of the third epoch.
+
+    ``order`` is that of the expansion.
+    """
     potential = AnalyticPotential(*joined(frames), ENERGY)
     sizes = torch.tensor([len(atoms) for atoms in frames])
     run, epoch = course(), 2
@@ -63,7 +68,7 @@ def expected_ratios(frames: list[Atoms]) -> dict[str, float]:
         direction=run.options.direction,
         atom_fraction=1.0,
     )
-    residuals = weak_residuals(potential, displacements, ("taylor", "spatial"))
+    residuals = weak_residuals(potential, displacements, ("taylor", "spatial"), order=order)
     labels = torch.tensor([atoms.info["REF_energy"] for atoms in frames], dtype=torch.float64)
     error = ((potential.rest().energy - labels) / sizes).square().mean()
     return {

@@ -27,6 +27,7 @@ def test_defaults_pass_their_own_checks():
         ("displacement", "far"),
         ("direction", "up"),
         ("anchor", ""),
+        ("order", "2"),
         ("schedule", "sine"),
         ("start_epoch", "-1"),
         ("start_epoch", "1.5"),
@@ -50,6 +51,27 @@ def test_text_and_numbers_are_read_alike():
     numbers = WeakOptions.from_mapping({"weak_every": 3, "weak_taylor_weight": 2.5})
     assert text == numbers
     assert WeakOptions.from_mapping({"weak_heads": ["a", "b"]}).heads == "a,b"
+
+
+@pytest.mark.parametrize(
+    ("given", "anchored", "from_scratch", "expected"),
+    [
+        ("auto", True, True, 0),
+        ("auto", True, False, 1),
+        ("auto", False, True, 1),
+        (0, True, False, 0),
+        ("1", True, True, 1),
+    ],
+)
+def test_the_order_depends_on_the_anchor_and_the_start(given, anchored, from_scratch, expected):
+    options = WeakOptions.from_mapping({"weak_order": given})
+    assert options.expansion_order(anchored=anchored, from_scratch=from_scratch) == expected
+
+
+def test_order_0_without_an_anchor_is_refused():
+    options = WeakOptions.from_mapping({"weak_order": 0})
+    with pytest.raises(WeakLossError, match="would hold the forces at zero: give a foundation"):
+        options.expansion_order(anchored=False, from_scratch=False)
 
 
 def test_the_default_weight_depends_on_the_anchor():

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from mace_weak.losses import SPATIAL, TAYLOR
-from mace_weak.potentials import Difference, Labelled, Sample
+from mace_weak.potentials import Difference, Labelled, Potential, Sample
 from mace_weak.residuals import (
     expansion_residual,
     spatial_residual,
@@ -62,19 +62,46 @@ def test_a_potential_anchored_on_itself_has_no_residual(molecule, displacements,
     assert torch.count_nonzero(residual) == 0
 
 
-def test_a_constant_curvature_shared_with_the_anchor_cancels(
-    positions, structure, displacements, stiffness
-):
+@pytest.fixture
+def tilted(positions, structure, stiffness) -> Difference:
+    """A potential and its anchor of the same curvature, whose forces differ by −0.7 eV/Å."""
+
     def shifted(positions, structure, n_structures):
         linear = work(torch.ones_like(positions), positions, structure, n_structures)
         return harmonic(stiffness)(positions, structure, n_structures) + 0.7 * linear + 5.0
 
-    potential = Difference(
+    return Difference(
         AnalyticPotential(positions, structure, shifted),
         AnalyticPotential(positions, structure, harmonic(stiffness)),
     )
-    residual = taylor_residual(potential, displacements[0])
+
+
+def test_a_constant_curvature_shared_with_the_anchor_cancels(tilted, displacements):
+    residual = taylor_residual(tilted, displacements[0])
     torch.testing.assert_close(residual, torch.zeros(3, dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+def test_an_expansion_of_order_0_sees_the_forces(tilted, structure, displacements):
+    """It is the work of the force that the anchor lacks, and asks for no forces."""
+    found = weak_residuals(EnergiesAlone(tilted), displacements, BOTH, order=0)
+    for term, step in ((TAYLOR, displacements[0]), (SPATIAL, displacements[0] - displacements[1])):
+        expected = work(torch.full_like(step, 0.7), step, structure, 3)
+        torch.testing.assert_close(found[term], expected)
+
+
+class EnergiesAlone:
+    """A potential that has no forces to give."""
+
+    def __init__(self, potential: Potential) -> None:
+        self.potential = potential
+        self.structure = potential.structure
+
+    def rest(self) -> Sample:
+        return Sample(self.potential.rest().energy, None)
+
+    def displaced(self, displacements: Tensor, *, forces: bool) -> Sample:
+        assert not forces
+        return self.potential.displaced(displacements, forces=False)
 
 
 @pytest.mark.parametrize("form", ["plain", "anchored"])

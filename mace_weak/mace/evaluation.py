@@ -26,6 +26,7 @@ def batch_residuals(
     model: torch.nn.Module,
     anchor: Anchor | None,
     options: WeakOptions,
+    order: int,
     terms: Sequence[str],
     seeds: Sequence[int],
 ) -> tuple[dict[str, Tensor], Tensor]:
@@ -55,6 +56,7 @@ def batch_residuals(
         structures=structures,
         sizes=selection.sizes,
         options=options,
+        order=order,
         terms=terms,
         seeds=seeds,
     )

@@ -95,6 +95,7 @@ class WeakLoss(torch.nn.Module):
             model=bridge.model,
             anchor=bridge.anchor,
             options=options,
+            order=bridge.course.order,
             terms=tuple(weights),
             seeds=bridge.course.seeds(bridge.epoch),
         )

@@ -29,7 +29,7 @@ class WeakSession:
     """See ``LossSession``.
 
     Raises:
-        WeakLossError: if the training files or the anchor file cannot be used.
+        WeakLossError: if the training files, the anchor file or the options cannot be used.
     """
 
     def __init__(
@@ -45,6 +45,9 @@ class WeakSession:
         anchored = self.anchor_model is not None or (
             options.anchor == AUTO and args.foundation_model is not None
         )
+        order = options.expansion_order(
+            anchored=anchored, from_scratch=args.foundation_model is None
+        )
         check_training_files(args, options, base_loss, anchored=anchored)
         self.bridge = Bridge(
             Course(
@@ -52,6 +55,7 @@ class WeakSession:
                 options=options,
                 seed=args.seed,
                 max_num_epochs=args.max_num_epochs,
+                order=order,
                 resample=not args.lbfgs,
             )
         )

@@ -15,7 +15,13 @@ from torch import Tensor
 from mace_weak.course import Course, learning_rate_of
 from mace_weak.displacements import ADVERSARIAL
 from mace_weak.errors import WeakLossError
-from mace_weak.nequip.anchor import Anchor, foundation_model, load_anchor_model, make_anchor
+from mace_weak.nequip.anchor import (
+    Anchor,
+    foundation_builders,
+    foundation_model,
+    load_anchor_model,
+    make_anchor,
+)
 from mace_weak.nequip.dataset import WeakDataset, anchor_dataset_labels, check_labels
 from mace_weak.nequip.fields import ANCHOR_ENERGY, ANCHOR_FORCES
 from mace_weak.nequip.graphs import Graph, atoms_of, inputs_of, per_structure
@@ -65,6 +71,7 @@ class WeakRun:
             structures=structures,
             sizes=per_structure(target[AtomicDataDict.NUM_NODES_KEY], rows).tolist(),
             options=self.course.options,
+            order=self.course.order,
             terms=terms,
             seeds=self.course.seeds(epoch),
         )
@@ -74,13 +81,17 @@ def prepare_run(module: Any) -> WeakRun:
     """Make the anchor and prepare the training data of a weak training module.
 
     Raises:
-        WeakLossError: if the anchor or the labels cannot be used.
+        WeakLossError: if the anchor, the order or the labels cannot be used.
     """
     loss, trainer = module.loss, module.trainer
     options: WeakOptions = loss.options
     datamodule = trainer.datamodule
     models = Models.of(module.sole_model)
     anchor = _make_anchor(module, options, explicit=loss.anchor_given)
+    order = options.expansion_order(
+        anchored=anchor is not None,
+        from_scratch=not any(foundation_builders(module.hparams["model"])),
+    )
     (dataset,) = datamodule.train_dataset
     counts = check_labels(dataset, loss.fields, loss.ignore_nan)
     has_direction = anchor is not None or counts[AtomicDataDict.FORCE_KEY]
@@ -100,6 +111,7 @@ def prepare_run(module: Any) -> WeakRun:
         options=options,
         seed=datamodule.seed,
         max_num_epochs=math.inf,
+        order=order,
         anchored=anchor is not None,
         eligible=[True] * len(dataset),
     )

@@ -28,20 +28,21 @@ class MorseModel(torch.nn.Module):
         return {"energy": energy, "forces": forces}
 
 
+@pytest.mark.parametrize("order", [0, 1])
 @pytest.mark.parametrize("energy_weight", [1.0, 3.0])
-def test_the_ratio_of_weak_to_supervised_is_that_of_the_core(energy_weight):
+def test_the_ratio_of_weak_to_supervised_is_that_of_the_core(energy_weight, order):
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     model, frames = MorseModel(), labelled_frames()
     batch = batch_of(frames, model)
     supervised = modules.WeightedEnergyForcesLoss(energy_weight=energy_weight, forces_weight=0.0)
-    bridge = Bridge(course(), model=model, learning_rate=lambda: LEARNING_RATE)
+    bridge = Bridge(course(order), model=model, learning_rate=lambda: LEARNING_RATE)
     bridge.set_epoch(2)
     loss = WeakLoss(supervised, bridge)
     loss(ref=batch, pred=model(batch, training=True))
     (entry,) = bridge.ledger._pending
     torch.set_default_dtype(before)
-    expected = expected_ratios(frames)
+    expected = expected_ratios(frames, order)
     assert set(expected) == {"taylor", "spatial"}
     for term, ratio in expected.items():
         assert (entry.parts[term] / entry.supervised).item() == pytest.approx(ratio, rel=1e-9)

@@ -49,6 +49,7 @@ CASES = {
     "oeq absent": (TUNE, ["--enable_oeq=True"], "needs openequivariance"),
     "line search with every": (TUNE, ["--lbfgs", "--weak_every=2"], "use --weak_fraction"),
     "auto anchor, no foundation": (FRESH, ["--weak_anchor=auto"], "needs a foundation model"),
+    "order 0, no anchor": (FRESH, ["--weak_order=0"], "would hold the forces at zero"),
     "anchor missing": (FRESH, ["--weak_anchor=no.model"], "there is no file 'no.model'"),
     "anchor truncated": (FRESH, ["--weak_anchor={truncated}"], "cannot be read as a model"),
     "anchor no model": (FRESH, ["--weak_anchor={linear}"], "holds a Linear, not a MACE model"),

@@ -7,7 +7,7 @@ import torch
 from ase.io import read
 from batches import batch_of
 from mace import modules
-from training import train
+from training import FINETUNE, SCRATCH, train
 
 from mace_weak.course import Course
 from mace_weak.errors import WeakLossError
@@ -99,6 +99,23 @@ def test_the_weight_follows_the_learning_rate(finetune):
     for one, other in zip(following.steps, constant.steps, strict=True):
         factor = 0.5 ** one["epoch"]
         assert one["loss_taylor"] == pytest.approx(factor * other["loss_taylor"], rel=1e-3)
+
+
+@pytest.mark.parametrize(("start", "order"), [("scratch", 0), ("foundation", 1)])
+def test_the_default_order_depends_on_the_start(tmp_path, files, foundation, start, order):
+    flags = {
+        "scratch": (*SCRATCH, f"--train_file={files.molecules}"),
+        "foundation": (
+            *FINETUNE, f"--train_file={files.ethanol}", f"--foundation_model={foundation}"
+        ),
+    }  # fmt: skip
+    anchored = (*flags[start], "--loss=weak_taylor", f"--weak_anchor={foundation}")
+    parts = {
+        given: train(tmp_path / given, *anchored, f"--weak_order={given}").column("loss_taylor")
+        for given in ("auto", "0", "1")
+    }
+    assert parts["auto"] == parts[str(order)]
+    assert parts["auto"] != parts[str(1 - order)]
 
 
 def test_stage_two_weighs_by_its_energy_weight(finetune):

@@ -57,6 +57,7 @@ ROADS: dict[str, tuple[str, tuple[str, ...]]] = {
         "ethanol_forces",
         (*FOUNDATION, *TAYLOR, "--weak_direction=adversarial"),
     ),
+    "expansion of order 0": ("ethanol", (*FOUNDATION, *TAYLOR, "--weak_order=0")),
     "reference labels": ("ethanol_forces", (*FOUNDATION, *TAYLOR, "--weak_labels=reference")),
     "every second step, half of the structures": (
         "ethanol",

@@ -123,6 +123,10 @@ CASES: dict[str, tuple[Callable[[Start], Config], str]] = {
         lambda start: weak(start.scratch(), weak_anchor="auto"),
         "weak_anchor: auto needs a foundation model",
     ),
+    "order 0, no anchor": (
+        lambda start: weak(start.scratch(), weak_order=0),
+        "weak_order 0 without an anchor would hold the forces at zero",
+    ),
     "anchor missing": (
         lambda start: weak(start.scratch(), weak_anchor="no.nequip.zip"),
         "there is no file 'no.nequip.zip'",

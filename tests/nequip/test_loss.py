@@ -12,7 +12,7 @@ from batches import batch_of
 from e3nn.o3 import Irreps
 from nequip.data import AtomicDataDict
 from nequip.nn import ForceStressOutput, GraphModel, GraphModuleMixin
-from training import changed, train, weak_config
+from training import base_config, changed, train, weak_config
 
 from mace_weak.errors import NonFiniteWeakLossError, WeakLossError
 from mace_weak.nequip.potential import Models
@@ -50,19 +50,20 @@ def batch(nequip_dtype) -> AtomicDataDict.Type:
     return batch_of(labelled_frames())
 
 
-def attached(loss: Any, model: GraphModel) -> Any:
-    loss.attach(WeakRun(replace(course(), name=loss.name), Models.of(model), None))
+def attached(loss: Any, model: GraphModel, *, order: int = 1) -> Any:
+    loss.attach(WeakRun(replace(course(order), name=loss.name), Models.of(model), None))
     loss.at(2, 0, LEARNING_RATE)
     return loss
 
 
+@pytest.mark.parametrize("order", [0, 1])
 @pytest.mark.parametrize("coefficient", [1.0, 3.0])
-def test_the_ratio_of_weak_to_supervised_is_that_of_the_core(batch, coefficient):
+def test_the_ratio_of_weak_to_supervised_is_that_of_the_core(batch, coefficient, order):
     """As MACE's test of this name finds, whatever nequip's normalised coefficients are."""
     model = morse_model()
-    loss = attached(WeakPIWSLoss({"total_energy": coefficient}, **SETTINGS), model)
+    loss = attached(WeakPIWSLoss({"total_energy": coefficient}, **SETTINGS), model, order=order)
     metrics = loss(model(batch), batch)
-    expected = expected_ratios(labelled_frames())
+    expected = expected_ratios(labelled_frames(), order)
     for term, ratio in expected.items():
         found = metrics[f"weak_{term}"] / metrics["supervised"]
         assert found.item() == pytest.approx(ratio, rel=1e-9)
@@ -163,6 +164,22 @@ def test_the_weight_follows_the_learning_rate(tmp_path, finetune):
     for epoch, one, other in zip(epochs, following.steps, constant.steps, strict=True):
         expected = 0.5**epoch * other["weak_taylor"]
         assert one["weak_taylor"] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(("start", "order"), [("scratch", 0), ("foundation", 1)])
+def test_the_default_order_depends_on_the_start(
+    tmp_path, files, foundation, finetune, start, order
+):
+    config = finetune if start == "foundation" else base_config(files.molecules)
+    runs = {
+        given: train(
+            tmp_path / str(given),
+            weak_config(config, weak_anchor=str(foundation), weak_order=given),
+        )
+        for given in ("auto", 0, 1)
+    }
+    assert runs["auto"].column("weak_taylor") == runs[order].column("weak_taylor")
+    assert runs["auto"].column("weak_taylor") != runs[1 - order].column("weak_taylor")
 
 
 def test_accumulated_batches_equal_one_batch(tmp_path, finetune):

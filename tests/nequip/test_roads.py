@@ -126,6 +126,7 @@ ROADS: dict[str, Road] = {
     "adversarial displacements": Road(
         lambda start: start.tuned(forces=True), options={"weak_direction": "adversarial"}
     ),
+    "expansion of order 0": Road(lambda start: start.tuned(), options={"weak_order": 0}),
     "reference labels": Road(
         lambda start: start.tuned(forces=True), options={"weak_labels": "reference"}
     ),
