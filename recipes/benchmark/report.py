@@ -115,7 +115,7 @@ def report(path: Path, figures: set[str]) -> dict[str, str]:
     shown = {
         "force errors": table(rows, across),
         "ratios": ratio_table(rows, across),
-        "best": best_table(rows),
+        "best": best_table(rows, across),
         **(
             {"dynamics": dynamics_table(rows)}
             if rows.columns.str.startswith("drift_").any()

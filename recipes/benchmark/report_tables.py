@@ -116,19 +116,20 @@ def ratio_table(rows: pd.DataFrame, across: str) -> str:
     return markdown_table(["data", "method / plain", *header], lines)
 
 
-def best_table(rows: pd.DataFrame) -> str:
-    """All errors of each method at its own best learning rate."""
-    stress = "stress_rmse" in rows
+def best_table(rows: pd.DataFrame, across: str) -> str:
+    """All errors of each method at its own best learning rate, for each value of ``across``."""
+    stress, varied = "stress_rmse" in rows, [] if across == "lr" else [across]
     lines = [
         [
-            row["data"], row["method"], f"{row['lr']:g}", f"{row['energy_rmse']:.1f}",
+            row["data"], row["method"], *(f"{row[name]:g}" for name in varied),
+            f"{row['lr']:g}", f"{row['energy_rmse']:.1f}",
             with_spread(row["force_rmse"], row["force_rmse_std"]), f"{row['slope']:.3f}",
             *([f"{row['stress_rmse']:.1f}"] if stress else []), f"{row['seeds']}",
         ]
         for _, row in at_best_rate(averaged(trained(rows))).iterrows()
     ]  # fmt: skip
-    header = ["data", "method", "best lr", "energy, meV/atom", "forces, meV/Å", "force slope",
-              *(["stress, meV/Å³"] if stress else []), "seeds"]  # fmt: skip
+    header = ["data", "method", *varied, "best lr", "energy, meV/atom", "forces, meV/Å",
+              "force slope", *(["stress, meV/Å³"] if stress else []), "seeds"]  # fmt: skip
     return markdown_table(header, lines)
 
 

@@ -57,7 +57,7 @@ def test_without_a_plain_run_there_is_no_ratio():
 
 
 def test_the_best_learning_rates_are_told():
-    lines = {line[1]: line for line in cells(report.best_table(rows()))}
+    lines = {line[1]: line for line in cells(report.best_table(rows(), "lr"))}
     assert lines["plain"][2:5] == ["0.001", "4.2", "210 ± 14"]
     assert lines["weak_taylor"][2:5] == ["0.01", "2.1", "105 ± 7"]
 
@@ -67,6 +67,8 @@ def test_what_a_set_varies_stands_in_the_columns():
     table = report.table(both.drop_duplicates(), "structures")
     assert "| 20 structures | 50 structures |" in table
     assert cells(table)[1][2:4] == ["210 ± 14", "210 ± 14"]
+    best = cells(report.best_table(both.drop_duplicates(), "structures"))
+    assert [line[2:4] for line in best if line[1] == "plain"] == [["20", "0.001"], ["50", "0.001"]]
 
 
 def test_dynamics_are_those_of_the_worst_seed():
