@@ -26,7 +26,7 @@ class Course:
     options: WeakOptions
     seed: int
     max_num_epochs: float
-    order: int = 1
+    order: int
     anchored: bool = False
     resample: bool = True
     eligible: Sequence[bool] = ()

@@ -20,6 +20,7 @@ def course_of(name: str = "weak_taylor", *, epochs: float = 4, anchored: bool = 
         WeakOptions.from_mapping({f"weak_{key}": value for key, value in options.items()}),
         seed=0,
         max_num_epochs=epochs,
+        order=1,
         anchored=anchored,
         eligible=[True] * 8,
         steps_per_epoch=2,

@@ -79,6 +79,7 @@ def make_loss(
         WeakOptions.from_mapping(options),
         seed=0,
         max_num_epochs=1,
+        order=1,
         anchored=variant.anchored,
         eligible=[True] * setting.n_structures,
         steps_per_epoch=10**9,

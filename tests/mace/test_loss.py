@@ -201,7 +201,7 @@ def test_a_loss_without_energy_is_refused():
 def test_a_loss_outside_of_training_is_refused(files, foundation):
     model = torch.load(foundation, weights_only=False)
     options = WeakOptions.from_mapping({})
-    course = Course("weak_taylor", options, seed=0, max_num_epochs=1, eligible=[True])
+    course = Course("weak_taylor", options, seed=0, max_num_epochs=1, order=1, eligible=[True])
     loss = WeakLoss(modules.WeightedEnergyForcesLoss(), Bridge(course))
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
