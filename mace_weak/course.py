@@ -44,9 +44,11 @@ class Course:
     def weights(self, epoch: int, step: int, learning_rate: float) -> dict[str, float]:
         """Weights in ``step`` of ``epoch``, relative to the energy term; zeros are left out.
 
-        A line search has no learning rate: there it counts as the reference.
+        A line search has no learning rate: there it counts as the reference. Of every k-th steps
+        the first is that at which the terms begin.
         """
-        if self.resample and (epoch * self.steps_per_epoch + step) % self.options.every:
+        begun = (epoch - self.options.start_epoch) * self.steps_per_epoch + step
+        if self.resample and begun % self.options.every:
             return {}
         factor = schedule_factor(
             self.options.schedule,

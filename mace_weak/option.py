@@ -41,7 +41,7 @@ class Option:
         expected = self.range or f"one of {', '.join(self.choices)}"
         try:
             parsed = self.parse(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise WeakLossError(f"{self.key} must be {expected}, not '{value}'") from None
         if (self.choices and parsed not in self.choices) or not self.valid(parsed):
             raise WeakLossError(f"{self.key} must be {expected}, not '{value}'")
@@ -57,7 +57,7 @@ def finite(value: Any) -> float:
 
 
 def whole(value: Any) -> int:
-    """``value`` as a whole number; ValueError if it has a fraction."""
+    """``value`` as a whole number; ValueError if it has a fraction, OverflowError if infinite."""
     if isinstance(value, str):
         return int(value)
     if value != int(value):

@@ -223,14 +223,15 @@ def default_weights(name: str, *, anchored: bool) -> dict[str, float]:
     return {term: weights[term] / len(terms) for term in terms}
 
 
-def refuse_idle_weights(name: str, given: Collection[str]) -> None:
-    """Refuse a weight, among the keys ``given``, of a term that the loss ``name`` lacks.
+def refuse_idle(name: str, given: Collection[str]) -> None:
+    """Refuse options, among the keys ``given``, of a term that the loss ``name`` lacks.
 
     Raises:
         WeakLossError: if there is one.
     """
-    for term in (TAYLOR, SPATIAL):
-        key = f"{PREFIX}{term}_weight"
+    own = {f"{term}_weight": term for term in (TAYLOR, SPATIAL)} | {"labels": TAYLOR}
+    for option, term in own.items():
+        key = f"{PREFIX}{option}"
         if key in given and term not in loss_terms(name):
             raise WeakLossError(
                 f"{key} has no effect with {name}: choose weak_{term} or weak_piwsl"

@@ -79,6 +79,15 @@ def test_the_terms_come_every_third_step():
     assert [bool(course.weights(*step, RATE)) for step in steps] == [True, False, False] * 2
 
 
+def test_the_first_of_every_kth_steps_is_where_the_terms_begin():
+    """Counted from the start of the run, a late beginning and a rare step might never meet."""
+    course = course_of(every=3, start_epoch=1, schedule="constant")
+    steps = [(epoch, step) for epoch in range(3) for step in range(2)]
+    weak = [bool(course.weights(*step, RATE)) for step in steps]
+    assert weak == [False, False, True, False, False, True]
+    assert "taylor" in course.described(RATE)
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_line_search_sees_one_objective(schedule):
     course = course_of(schedule=schedule, every=1)

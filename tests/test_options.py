@@ -34,6 +34,7 @@ def test_defaults_pass_their_own_checks():
         ("every", "0"),
         ("every", "2.5"),
         ("every", "often"),
+        ("every", float("inf")),
         ("fraction", "0"),
         ("fraction", "1.1"),
         ("atom_fraction", "nan"),

@@ -16,6 +16,11 @@ from mace_weak.command.arguments import ENERGY_KEY, FORCES_KEY, STRESS_KEY
 from mace_weak.errors import WeakLossError
 
 Item = TypeVar("Item")
+EXPECTED = {
+    "energy": "a number, eV",
+    "forces": "three numbers for each atom, eV/Å",
+    "stress": "six or nine numbers, eV/Å³",
+}
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,24 @@ class Keys:
         """The label called ``name`` here, wherever ASE put it, or None.
 
         Energies () in eV, forces (n_atoms, 3) in eV/Å, stress (6,) in eV/Å³ in Voigt's order.
+
+        Raises:
+            WeakLossError: if what is there is not so many numbers.
         """
-        value = label(atoms, getattr(self, name))
+        key = getattr(self, name)
+        value = label(atoms, key)
         if value is None:
             return None
-        array = np.asarray(value, dtype=float)
-        if name != "stress" or array.shape == (6,):
-            return array
-        return full_3x3_to_voigt_6_stress(array.reshape(3, 3))
+        try:
+            array = np.asarray(value, dtype=float)
+            if name == "stress" and array.shape != (6,):
+                return full_3x3_to_voigt_6_stress(array.reshape(3, 3))
+            return array.reshape({"energy": (), "forces": (len(atoms), 3), "stress": (6,)}[name])
+        except (TypeError, ValueError):
+            raise WeakLossError(
+                f"a structure {atoms.get_chemical_formula()} has under the key '{key}' what is no "
+                f"{name} ({EXPECTED[name]}): '{_shortened(value)}': mend or remove it"
+            ) from None
 
     def labels(self, atoms: Atoms) -> Mapping[str, np.ndarray]:
         """All labels that a structure has, by their names here."""
@@ -52,6 +67,11 @@ def label(atoms: Atoms, key: str) -> Any:
         if key in place:
             return place[key]
     return None
+
+
+def _shortened(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def read_frames(path: Path) -> Iterator[Atoms]:

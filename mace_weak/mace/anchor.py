@@ -47,8 +47,10 @@ class Anchor:
         return Sample(sample.energy[0], None if sample.forces is None else sample.forces[0])
 
 
-def load_anchor_model(path: str, device: str) -> torch.nn.Module:
-    """The MACE model in a file. Loading it executes the code pickled in it.
+def load_anchor_model(path: str) -> torch.nn.Module:
+    """The MACE model in a file, on the CPU: processes have no device of their own yet.
+
+    Loading it executes the code pickled in it.
 
     Raises:
         WeakLossError: if the file is missing, unreadable, or holds no MACE model.
@@ -56,7 +58,7 @@ def load_anchor_model(path: str, device: str) -> torch.nn.Module:
     if not Path(path).is_file():
         raise WeakLossError(f"--weak_anchor: there is no file '{path}'")
     try:
-        model = torch.load(path, map_location=device, weights_only=False)
+        model = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # unpickling fails in many ways
         raise WeakLossError(
             f"--weak_anchor: '{path}' cannot be read as a model ({type(error).__name__}): is it "

@@ -11,7 +11,7 @@ from mace_weak.errors import WeakLossError
 from mace_weak.losses import LOSS_TERMS
 from mace_weak.mace.accelerated import refuse_absent_backends
 from mace_weak.option import PREFIX, Option
-from mace_weak.options import AUTO, OPTIONS, WeakOptions, refuse_idle_weights
+from mace_weak.options import AUTO, OPTIONS, WeakOptions, refuse_idle
 
 BASE_LOSSES = ("weighted", "huber", "universal", "stress", "virials", "l1l2energyforces")
 BASE_LOSSES_OF_STAGE_TWO = ("weighted", "universal", "stress", "virials")
@@ -82,7 +82,7 @@ def checked_options(name: str, args: argparse.Namespace) -> tuple[WeakOptions, s
     options = WeakOptions.from_mapping(vars(args))
     base_loss = BASE_LOSS.check(args.weak_base_loss)
     _refuse_settings(args, options, base_loss)
-    refuse_idle_weights(name, getattr(args, GIVEN, ()))
+    refuse_idle(name, getattr(args, GIVEN, ()))
     if options.anchor == AUTO and args.foundation_model is None:
         if PREFIX + "anchor" in getattr(args, GIVEN, ()):
             raise WeakLossError(

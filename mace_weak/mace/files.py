@@ -96,6 +96,7 @@ def count_labels(path: str, keys: dict[str, str], found: LabelledFrames) -> None
         raise WeakLossError(f"there is no file '{path}'")
     if _is_packed(path):
         return
+    before = found.frames
     try:
         for number, atoms in enumerate(iread(path, index=":")):
             labels = dict(_labels(atoms, keys))
@@ -106,8 +107,12 @@ def count_labels(path: str, keys: dict[str, str], found: LabelledFrames) -> None
                         f"'{path}', frame {number} (counted from 0): its {label} (key "
                         f"'{keys[label]}') is NaN or infinite: mend or remove the frame"
                     )
-    except (OSError, UnknownFileTypeError, KeyError, IndexError, TypeError) as error:
-        raise WeakLossError(f"'{path}' cannot be read: {error}") from error
+    except WeakLossError:
+        raise
+    except (OSError, UnknownFileTypeError, LookupError, TypeError, ValueError) as error:
+        raise WeakLossError(
+            f"'{path}' cannot be read from frame {found.frames - before} (counted from 0): {error}"
+        ) from error
 
 
 def _labels(atoms: Atoms, keys: dict[str, str]) -> Iterator[tuple[str, np.ndarray]]:

@@ -41,7 +41,7 @@ class WeakSession:
         self.weak_heads: list[str] = []
         self.anchor_model: torch.nn.Module | None = None
         if options.anchor not in (AUTO, NONE):
-            self.anchor_model = load_anchor_model(options.anchor, args.device)
+            self.anchor_model = load_anchor_model(options.anchor)
         anchored = self.anchor_model is not None or (
             options.anchor == AUTO and args.foundation_model is not None
         )

@@ -18,6 +18,7 @@ from mace_weak.command.checking.fingerprints import fingerprint, nearest, pairs_
 from mace_weak.command.checking.survey import SAMPLE, survey
 from mace_weak.command.checking.units import FORCE_UNITS, all_electron_energy, unit_of
 from mace_weak.command.frames import Keys
+from mace_weak.errors import WeakLossError
 
 KEYS = Keys()
 AMMONIA = RECIPES / "cbs_energy_only" / "data"
@@ -104,6 +105,22 @@ def test_missing_and_infinite_labels_are_found(tmp_path):
     assert "1 of 20 structures have no energy" in found
     assert "the energy of 1 structures is NaN or infinite (the first is 4" in found
     assert "only 19 of 20 structures have forces" in found
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("REF_energy", "None", "what is no energy (a number, eV): 'None': mend"),
+        ("REF_stress", np.ones(4), "what is no stress (six or nine numbers, eV/Å³): '[1. 1. 1. 1."),
+    ],
+)
+def test_a_label_that_is_none_is_refused_in_one_line(tmp_path, key, value, expected):
+    frames = rattled(3)
+    frames[1].info[key] = value
+    with pytest.raises(WeakLossError) as raised:
+        survey(written(tmp_path / "train.xyz", frames), KEYS)
+    assert f"under the key '{key}' {expected}" in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_atoms_on_top_of_each_other_are_found(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -37,6 +38,11 @@ CASES = {
         TUNE,
         ["--weak_spatial_weight=1"],
         "no effect with weak_taylor: choose weak_spatial",
+    ),
+    "labels of an absent term": (
+        TUNE,
+        ["--loss=weak_spatial", "--weak_labels=reference"],
+        "weak_labels has no effect with weak_spatial: choose weak_taylor",
     ),
     "weak option, other loss": (
         TUNE,
@@ -82,6 +88,8 @@ CASES = {
     "NaN energy": (TUNE, ["--train_file={nan}"], "frame 2 (counted from 0): its energy"),
     "infinite force": (TUNE, ["--train_file={inf}"], "frame 1 (counted from 0): its forces"),
     "NaN in validation": (TUNE, ["--valid_file={nan}"], "nan.xyz', frame 2"),
+    "energy that is none": (TUNE, ["--train_file={word}"], "frame 1 (counted from 0): could not"),
+    "coordinate that is none": (TUNE, ["--train_file={letter}"], "cannot be read from frame 0"),
     "no training file": (TUNE, ["--train_file=none.xyz"], "there is no file 'none.xyz'"),
     "unreadable file": (TUNE, ["--train_file={truncated}"], "cannot be read"),
     "adversarial, no labels": (
@@ -102,6 +110,11 @@ def broken(tmp_path_factory, files, foundation) -> dict[str, Path]:
     frames = read(files.ethanol_forces, ":")
     frames[1].arrays["REF_forces"][3, 0] = np.inf
     write(folder / "inf.xyz", frames)
+    first, second = read(files.ethanol, ":2")
+    second.info["REF_energy"] = "None"
+    write(folder / "word.xyz", [first, second])
+    text = files.ethanol.read_text()
+    (folder / "letter.xyz").write_text(re.sub(r"\nC( +)", r"\nC\1x", text, count=1))
     (folder / "truncated.model").write_bytes(foundation.read_bytes()[:5000])
     torch.save(torch.nn.Linear(2, 2), folder / "linear.model")
     return {
@@ -110,6 +123,8 @@ def broken(tmp_path_factory, files, foundation) -> dict[str, Path]:
         "ethanol": files.ethanol,
         "nan": folder / "nan.xyz",
         "inf": folder / "inf.xyz",
+        "word": folder / "word.xyz",
+        "letter": folder / "letter.xyz",
         "truncated": folder / "truncated.model",
         "linear": folder / "linear.model",
     }

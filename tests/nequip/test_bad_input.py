@@ -55,9 +55,10 @@ def test_bad_arguments_are_refused(case):
     assert "\n" not in str(raised.value)
 
 
-def test_the_weight_of_the_other_term_is_refused():
-    with pytest.raises(WeakLossError, match="weak_taylor_weight has no effect with weak_spatial"):
-        WeakSpatialLoss(ENERGY, weak_taylor_weight=1)
+@pytest.mark.parametrize("options", [{"weak_taylor_weight": 1}, {"weak_labels": "reference"}])
+def test_what_only_the_other_term_reads_is_refused(options):
+    with pytest.raises(WeakLossError, match=f"{next(iter(options))} has no effect with weak_spat"):
+        WeakSpatialLoss(ENERGY, **options)
 
 
 @dataclass(frozen=True)

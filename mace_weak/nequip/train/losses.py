@@ -19,7 +19,7 @@ from mace_weak.nequip.graphs import Graph, per_structure
 from mace_weak.nequip.run import WeakRun
 from mace_weak.nequip.supervised import ENERGY_METRIC, chosen_coeffs, supervised_metrics
 from mace_weak.option import PREFIX
-from mace_weak.options import OPTIONS, WeakOptions, refuse_idle_weights
+from mace_weak.options import OPTIONS, WeakOptions, refuse_idle
 from mace_weak.penalties import squared
 from mace_weak.schedules import REFERENCE_LEARNING_RATE
 from mace_weak.step import require_finite
@@ -222,5 +222,5 @@ def checked_options(name: str, given: Mapping[str, Any]) -> WeakOptions:
             f"coeffs, per_atom_energy, per_type_forces_coeffs, ignore_nan, extra_metrics, "
             f"{', '.join(keys)}"
         )
-    refuse_idle_weights(name, given)
+    refuse_idle(name, given)
     return WeakOptions.from_mapping(given)
