@@ -58,9 +58,7 @@ class Training:
         device: str,
     ) -> None:
         self.epochs = max(1, round(case.steps / math.ceil(files.n_train / data.batch_size)))
-        shifts = nequip_host.estimated_shifts(
-            foundation, Path(source.train.file), files.train, device=device
-        )
+        shifts = nequip_host.estimated_shifts(foundation, files.train, device=device)
         options = {**method.flags, **({"weak_anchor": anchor} if anchor else {})}
         self.loss = loss = options.pop("loss")
         self.overrides = [

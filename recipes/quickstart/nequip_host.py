@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from ase.io import read
 from cases import Case
 
 from mace_weak.command.atomic_energies import fit_composition
+from mace_weak.command.checking.nequip_advice import SUPERVISED_ALONE
+from mace_weak.command.models import load_model
 from mace_weak.nequip.train import LOSS_CLASSES
 
 HERE = Path(__file__).parent
@@ -24,13 +26,8 @@ CONFIGURATIONS = HERE.parent / "sparse_data"
 SCRATCH = CONFIGURATIONS / "nequip_scratch.yaml"
 FINETUNE = CONFIGURATIONS / "nequip_finetune.yaml"
 LAST = "last.ckpt"  # with a handful of energies for validation, the best one is chance
+VALIDATION = ("data.split_dataset.train=0.8", "data.split_dataset.val=0.2")
 TYPES = ("H", "C", "N", "O")
-PLAIN = (
-    "training_module._target_=nequip.train.EMALightningModule",
-    "training_module.loss._target_=nequip.train.EnergyOnlyLoss",
-    "~training_module.loss.coeffs",
-    "~training_module.loss.weak_anchor",
-)
 
 
 def train_foundation(
@@ -63,15 +60,17 @@ def train_foundation(
 
 
 def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
-    shifts = estimated_shifts(
-        foundation, options.foundation_data, options.train, device=options.device
-    )
+    model = load_model(foundation)
+    shifts = estimated_shifts(foundation, options.train, device=options.device)
     return nequip_train(
         options.out,
         case.name,
         FINETUNE,
         f"package={foundation}",
+        f"types=[{', '.join(model.elements)}]",
+        f"cutoff={model.cutoff:g}",
         f"train_file={options.train}",
+        *VALIDATION,
         f"shifts={per_type(shifts)}",
         f"training_module.optimizer.lr={options.lr}",
         f"trainer.accelerator={accelerator(options.device)}",
@@ -86,7 +85,7 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
 def loss_overrides(loss: str | None, options: Mapping[str, object]) -> list[str]:
     """Changes of ``FINETUNE`` for a loss (None: the supervised one alone)."""
     if loss is None:
-        return list(PLAIN)
+        return list(SUPERVISED_ALONE)
     given = {"_target_": f"mace_weak.nequip.train.{LOSS_CLASSES[loss]}", **options}
     return [f"++training_module.loss.{key}={value}" for key, value in given.items()]
 
@@ -135,12 +134,13 @@ def predict(model: str, structures: Path, device: str) -> list[Atoms]:
         if packaged
         else ("ModelFromCheckpoint", "checkpoint_path")
     )
-    frames = read(structures, ":")
+    frames, saved = read(structures, ":"), load_model(model)
     with tempfile.TemporaryDirectory() as folder:
         processes.output_of(
             processes.SCRIPTS / "nequip-train", "-cp", HERE, "-cn", "nequip_test",
             f"hydra.run.dir={folder}",
-            f"test_file={structures}", f"trainer.accelerator={accelerator(device)}",
+            f"test_file={structures}", f"types=[{', '.join(saved.elements)}]",
+            f"cutoff={saved.cutoff:g}", f"trainer.accelerator={accelerator(device)}",
             f"training_module.model._target_=nequip.model.{builder}",
             f"+training_module.model.{argument}={model}",
         )  # fmt: skip
@@ -152,26 +152,20 @@ def predict(model: str, structures: Path, device: str) -> list[Atoms]:
 
 
 @cache
-def estimated_shifts(
-    foundation: str, foundation_data: Path, train: Path, *, device: str
-) -> dict[str, float]:
+def estimated_shifts(foundation: str, train: Path, *, device: str) -> dict[str, float]:
     """The foundation's atomic energies, moved to the level of theory of the training energies."""
     frames = predict(foundation, train, device)
-    own = labelled_atomic_energies(foundation_data)
+    own = load_model(foundation).atomic_energies or {}
     missing = [atoms.info["REF_energy"] - atoms.info["predicted_energy"] for atoms in frames]
-    correction = atomic_energies(frames, missing)
-    return {name: own[name] + correction[name] for name in TYPES}
+    correction = fit_composition(frames, np.array(missing), list(own)).energies
+    return {name: own[name] + correction[name] for name in own}
 
 
 def labelled_atomic_energies(structures: Path) -> dict[str, float]:
-    """``atomic_energies`` of a file's own energies."""
+    """Energies of the atoms, eV, that explain a file's energies best."""
     frames = read(structures, ":")
-    return atomic_energies(frames, [atoms.info["REF_energy"] for atoms in frames])
-
-
-def atomic_energies(frames: Sequence[Atoms], energies: Sequence[float]) -> dict[str, float]:
-    """Energies of the atoms, eV, that give ``energies`` best; the smallest of equally good ones."""
-    return fit_composition(frames, np.array(energies), TYPES).energies
+    energies = np.array([atoms.info["REF_energy"] for atoms in frames])
+    return fit_composition(frames, energies, TYPES).energies
 
 
 def per_type(values: dict[str, float]) -> str:

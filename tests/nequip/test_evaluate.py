@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from ase.io import read
+from ase.io import read, write
 from commands import run_command
 from console import result_of, rows_of
 from nequip.integrations.ase import NequIPCalculator
 from predictions import calculated
 from readme_commands import ROOT
+
+from mace_weak.command.checking.advice import training_command
+from mace_weak.command.checking.subject import Subject
+from mace_weak.command.checking.survey import survey
+from mace_weak.command.frames import Keys
 
 
 def test_the_errors_are_those_of_nequips_calculator(
@@ -36,23 +42,80 @@ def test_the_errors_are_those_of_nequips_calculator(
     assert residuals["difference of both"]["0.1 Å"] < 1e-2 * residuals["model"]["0.1 Å"]
 
 
-def test_the_proposed_training_trains(tmp_path, files, foundation):
-    found = result_of("check", files.ethanol, "--foundation", foundation)
+@dataclass(frozen=True)
+class Proposed:
+    """What ``mace-weak check`` found, and the words of the training that it proposes."""
+
+    found: dict
+    words: list[str]
+
+    def metrics(self, folder) -> str:
+        """The names of what a short training by it measures."""
+        shrunk = [f"hydra.run.dir={folder}", "trainer.max_epochs=1"]
+        done = run_command(*self.words, *shrunk)
+        assert done.returncode == 0, done.stderr[-3000:]
+        (metrics,) = folder.rglob("metrics.csv")
+        return metrics.read_text().splitlines()[0]
+
+
+def proposed(*arguments) -> Proposed:
+    found = result_of("check", *arguments)
     (note,) = found["notes"]
     words = shlex.split(note.replace("\\\n", ""), comments=True)
     words[words.index("$PWD/recipes/sparse_data")] = str(ROOT / "recipes" / "sparse_data")
     assert words[0] == "nequip-train"
+    return Proposed(found, words)
+
+
+def relabelled(path, frames, model, *, energy_key):
+    """The structures with a model's own energies, under another key, and no forces."""
+    calculator = NequIPCalculator._from_saved_model(model, chemical_species_to_atom_type_map=True)
+    for atoms, (energy, _) in zip(frames, calculated(calculator, frames), strict=True):
+        atoms.info = {energy_key: energy}
+        atoms.arrays.pop("REF_forces")
+    write(path, frames)
+    return path
+
+
+def test_the_proposed_training_has_no_anchor_that_knows_nothing(tmp_path, files, foundation):
+    checked = proposed(files.ethanol, "--foundation", foundation)
     # the tests' foundation knows nothing of ethanol
-    assert "its surface is another one" in str(found["findings"])
-    assert "training_module.loss.weak_anchor=none" in words
-    shrunk = [f"hydra.run.dir={tmp_path}", "trainer.max_epochs=1"]
-    done = run_command(*words, *shrunk)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (metrics,) = tmp_path.rglob("metrics.csv")
-    assert "weak_taylor" in metrics.read_text().splitlines()[0]
+    assert "its surface is another one" in str(checked.found["findings"])
+    assert "weak_taylor" not in checked.metrics(tmp_path)
     # the shifts move the foundation's energies to those of the labels
-    table = next(rows for name, rows in found["tables"].items() if name.startswith("Energies of"))
+    tables = checked.found["tables"]
+    table = next(rows for name, rows in tables.items() if name.startswith("Energies of"))
     shift = {row["element"]: row["shift to these labels"] for row in table}
-    left = rows_of(found, "What is left of the energies", "after")
+    left = rows_of(checked.found, "What is left of the energies", "after")
     assert 2 * shift["C"] + 6 * shift["H"] + shift["O"] < -1000  # all electrons, eV
     assert left["foundation, atoms shifted"]["meV/atom"] < 1000
+
+
+def test_the_proposed_training_is_anchored_on_a_checkpoint(tmp_path, files, foundation_checkpoint):
+    """With energies under a key and validation structures of the user's."""
+    frames = read(files.molecules, ":")
+    train, valid = (
+        relabelled(tmp_path / f"{name}.xyz", own, foundation_checkpoint, energy_key="my_energy")
+        for name, own in (("train", frames[5:]), ("valid", frames[:5]))
+    )
+    checked = proposed(
+        train, "--valid", valid, "--energy-key=my_energy", "--foundation", foundation_checkpoint
+    )
+    assert f"+data.val_file_path={valid}" in checked.words
+    assert "weak_taylor" in checked.metrics(tmp_path / "run")
+
+
+def test_the_proposed_training_sees_the_forces_that_there_are(tmp_path, files, foundation):
+    names = proposed(files.ethanol_forces, "--foundation", foundation).metrics(tmp_path)
+    assert "forces_mse" in names
+    assert "weak_taylor" not in names
+
+
+def test_a_compiled_model_is_not_proposed_as_a_start(files):
+    subject = Subject(
+        train=survey(files.ethanol, Keys()), valid=None, foundation="compiled.nequip.pth",
+        model=None, comparison=None, keys=Keys(), device="cpu",
+    )  # fmt: skip
+    command = training_command(subject)
+    assert "compiled model cannot be trained" in command
+    assert "package=PACKAGE" in command

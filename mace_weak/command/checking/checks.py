@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mace_weak.command.atomic_energies import CompositionFit, fit_composition
-from mace_weak.command.checking.advice import suitable_displacement, training_command
+from mace_weak.command.checking.advice import training_command
 from mace_weak.command.checking.consistency import TOLERANCE, force_energy_slope
 from mace_weak.command.checking.duplicates import duplicates, leaks
 from mace_weak.command.checking.foundation_checks import (
@@ -18,6 +18,7 @@ from mace_weak.command.checking.foundation_checks import (
     unlike_energies,
     unlike_forces,
 )
+from mace_weak.command.checking.subject import Subject, suitable_displacement
 from mace_weak.command.checking.survey import Survey
 from mace_weak.command.checking.units import ENERGY_UNITS, all_electron_energy, unit_of
 from mace_weak.command.frames import Keys
@@ -65,8 +66,10 @@ def checked(
     result.tables.append(scales(train, slope, correlation, pairs))
     result.notes.append(
         training_command(
-            train, valid, foundation=foundation, model=model, comparison=comparison, keys=keys,
-            device=device,
+            Subject(
+                train=train, valid=valid, foundation=foundation, model=model,
+                comparison=comparison, keys=keys, device=device,
+            )
         )
     )  # fmt: skip
     return result

@@ -1,0 +1,101 @@
+"""A call of ``nequip-train`` that suits the data that was checked.
+
+It changes ``recipes/sparse_data/nequip_finetune.yaml``, by overrides of Hydra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mace_weak.command.checking.subject import Subject
+from mace_weak.command.frames import Keys
+
+PROGRAM = 'nequip-train -cp "$PWD/recipes/sparse_data" -cn nequip_finetune'
+CHECKPOINT, PACKAGE = ".ckpt", ".nequip.zip"
+# nequip's own loss of energies in place of the anchored one
+SUPERVISED_ALONE = (
+    "training_module._target_=nequip.train.EMALightningModule",
+    "training_module.loss._target_=nequip.train.EnergyOnlyLoss",
+    "~training_module.loss.coeffs",
+    "~training_module.loss.weak_anchor",
+)
+WITH_FORCES = (
+    "training_module._target_=nequip.train.EMALightningModule",
+    "training_module.loss._target_=nequip.train.EnergyForceLoss",
+    "+training_module.loss.coeffs.forces=1.0",
+    "~training_module.loss.weak_anchor",
+    "training_module.val_metrics._target_=nequip.train.EnergyForceMetrics",
+    "+training_module.val_metrics.coeffs.forces_rmse=1.0",
+)
+
+
+def advice(subject: Subject, foundation: str) -> tuple[str, str, list[str]]:
+    """What the training is, the program, and its flags."""
+    comment = "from a clone of mace-weak:"
+    if not foundation.endswith((CHECKPOINT, PACKAGE)):
+        comment = (
+            "from a clone of mace-weak, with the package or checkpoint in place of PACKAGE, as a\n"
+            "# compiled model cannot be trained:"
+        )
+    elif 0 < subject.train.labels["forces"] < subject.train.count:
+        comment = (
+            "from a clone of mace-weak, on the energies alone: for forces that only some have,\n"
+            "# nequip wants NaN in the others, and ignore_nan in the loss"
+        )
+    return comment, PROGRAM, list(_flags(subject, foundation))
+
+
+def _flags(subject: Subject, foundation: str) -> Iterator[str]:
+    train, valid = subject.train.path.resolve(), subject.valid
+    yield f"train_file={train}"
+    if valid:
+        yield "~data.split_dataset"
+        yield f"+data.train_file_path={train}"
+        yield f"+data.val_file_path={valid.path.resolve()}"
+    yield from _start_flags(foundation)
+    yield from _model_flags(subject)
+    yield from _label_flags(subject.keys, forces=_has_forces(subject))
+    if _has_forces(subject):
+        yield from WITH_FORCES
+    elif subject.unrelated:
+        yield from SUPERVISED_ALONE
+    elif subject.displacement:
+        yield f"++training_module.loss.weak_displacement={subject.displacement:.2g}"
+
+
+def _start_flags(foundation: str) -> Iterator[str]:
+    path = str(Path(foundation).resolve())
+    yield f"package={path if path.endswith((CHECKPOINT, PACKAGE)) else 'PACKAGE'}"
+    if path.endswith(CHECKPOINT):
+        yield "training_module.model.model._target_=nequip.model.ModelFromCheckpoint"
+        yield "~training_module.model.model.package_path"
+        yield f"+training_module.model.model.checkpoint_path={path}"
+
+
+def _model_flags(subject: Subject) -> Iterator[str]:
+    model, comparison = subject.model, subject.comparison
+    if model is None:
+        return
+    yield f"types=[{', '.join(model.elements)}]"
+    yield f"cutoff={model.cutoff:g}"
+    own = model.atomic_energies or dict.fromkeys(model.elements, 0.0)
+    shift = comparison.shift.energies if comparison else {}
+    yield f"shifts={_mapping({name: own[name] + shift.get(name, 0.0) for name in own})}"
+
+
+def _label_flags(keys: Keys, *, forces: bool) -> Iterator[str]:
+    """The file's names of the labels; an override cannot replace the mapping as a whole."""
+    if keys.energy != Keys().energy:
+        yield f"~data.key_mapping.{Keys().energy}"
+        yield f"+data.key_mapping.{keys.energy}=total_energy"
+    if forces:
+        yield f"+data.key_mapping.{keys.forces}=forces"
+
+
+def _has_forces(subject: Subject) -> bool:
+    return subject.train.labels["forces"] == subject.train.count
+
+
+def _mapping(values: Mapping[str, float]) -> str:
+    return "{" + ", ".join(f"{name}: {value:.6f}" for name, value in values.items()) + "}"

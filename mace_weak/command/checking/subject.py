@@ -1,0 +1,46 @@
+"""What a training is proposed for: the data that was checked, and the model to start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mace_weak.command.checking.foundation_checks import Comparison
+from mace_weak.command.checking.survey import Survey
+from mace_weak.command.frames import Keys
+from mace_weak.command.models import Model
+from mace_weak.options import WeakOptions
+
+BOND_FRACTION = 0.05  # of the shortest bonds, for a displacement: 0.05 Å for C–H
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The data that was checked. ``model`` and ``comparison`` are those of the ``foundation``."""
+
+    train: Survey
+    valid: Survey | None
+    foundation: str | None
+    model: Model | None
+    comparison: Comparison | None
+    keys: Keys
+    device: str
+
+    @property
+    def unrelated(self) -> bool:
+        """Whether the foundation knows nothing of the energies."""
+        return self.comparison is not None and self.comparison.unrelated
+
+    @property
+    def displacement(self) -> float | None:
+        """Its length in Å, where the bonds are too short for the default; else None."""
+        suitable = suitable_displacement(self.train)
+        return suitable if suitable < 0.9 * WeakOptions.from_mapping({}).displacement else None
+
+
+def suitable_displacement(survey: Survey) -> float:
+    """A twentieth of the usual shortest distance, Å; NaN without a distance."""
+    shortest = np.array(survey.shortest)
+    known = shortest[np.isfinite(shortest)]
+    return float(BOND_FRACTION * np.median(known)) if len(known) else np.nan
