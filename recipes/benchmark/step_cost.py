@@ -132,7 +132,7 @@ def main() -> None:
         settings = [
             make_setting(options.size, device, structures=count) for count in (1, 4, 16, 64)
         ] + [make_setting(options.size, device, supercell=edge) for edge in (1, 2, 3, 5)]
-        tables["step scaling"] = scaling_table(settings, max(5, options.rounds // 5))
+        tables["step scaling"] = scaling_table(settings, options.rounds)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     versions = f"torch {torch.__version__}, mace-torch {version('mace-torch')}"
     caption = (
