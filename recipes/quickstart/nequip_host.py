@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
+import threading
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from cases import Case
 
 from mace_weak.command.atomic_energies import fit_composition
 from mace_weak.command.checking.nequip_advice import SUPERVISED_ALONE
-from mace_weak.command.models import load_model
+from mace_weak.command.models import Model, load_model
 from mace_weak.nequip.train import LOSS_CLASSES
 
 HERE = Path(__file__).parent
@@ -27,6 +28,7 @@ SCRATCH = CONFIGURATIONS / "nequip_scratch.yaml"
 FINETUNE = CONFIGURATIONS / "nequip_finetune.yaml"
 LAST = "last.ckpt"  # with a handful of energies for validation, the best one is chance
 VALIDATION = ("data.split_dataset.train=0.8", "data.split_dataset.val=0.2")
+LOADING = threading.Lock()  # nequip loads by torch.fx, which is not made for threads
 TYPES = ("H", "C", "N", "O")
 
 
@@ -60,7 +62,7 @@ def train_foundation(
 
 
 def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
-    model = load_model(foundation)
+    model = loaded(foundation)
     shifts = estimated_shifts(foundation, options.train, device=options.device)
     return nequip_train(
         options.out,
@@ -134,7 +136,7 @@ def predict(model: str, structures: Path, device: str) -> list[Atoms]:
         if packaged
         else ("ModelFromCheckpoint", "checkpoint_path")
     )
-    frames, saved = read(structures, ":"), load_model(model)
+    frames, saved = read(structures, ":"), loaded(model)
     with tempfile.TemporaryDirectory() as folder:
         processes.output_of(
             processes.SCRIPTS / "nequip-train", "-cp", HERE, "-cn", "nequip_test",
@@ -151,11 +153,16 @@ def predict(model: str, structures: Path, device: str) -> list[Atoms]:
     return frames
 
 
+def loaded(model: str) -> Model:
+    with LOADING:
+        return load_model(model)
+
+
 @cache
 def estimated_shifts(foundation: str, train: Path, *, device: str) -> dict[str, float]:
     """The foundation's atomic energies, moved to the level of theory of the training energies."""
     frames = predict(foundation, train, device)
-    own = load_model(foundation).atomic_energies or {}
+    own = loaded(foundation).atomic_energies or {}
     missing = [atoms.info["REF_energy"] - atoms.info["predicted_energy"] for atoms in frames]
     correction = fit_composition(frames, np.array(missing), list(own)).energies
     return {name: own[name] + correction[name] for name in own}
