@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from ase.io import read, write
+from ase.io import read
 from commands import run_command
 from console import result_of, rows_of
 from nequip.integrations.ase import NequIPCalculator
 from predictions import calculated
 from readme_commands import ROOT
+from relabelling import relabelled
 
 from mace_weak.command.checking.advice import training_command
 from mace_weak.command.checking.subject import Subject
@@ -65,16 +66,6 @@ def proposed(*arguments) -> Proposed:
     words[words.index("$PWD/recipes/sparse_data")] = str(ROOT / "recipes" / "sparse_data")
     assert words[0] == "nequip-train"
     return Proposed(found, words)
-
-
-def relabelled(path, frames, model, *, energy_key):
-    """The structures with a model's own energies, under another key, and no forces."""
-    calculator = NequIPCalculator._from_saved_model(model, chemical_species_to_atom_type_map=True)
-    for atoms, (energy, _) in zip(frames, calculated(calculator, frames), strict=True):
-        atoms.info = {energy_key: energy}
-        atoms.arrays.pop("REF_forces")
-    write(path, frames)
-    return path
 
 
 def test_the_proposed_training_has_no_anchor_that_knows_nothing(tmp_path, files, foundation):
