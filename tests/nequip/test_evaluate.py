@@ -105,7 +105,7 @@ def test_the_proposed_training_sees_the_forces_that_there_are(tmp_path, files, f
 def test_a_compiled_model_is_not_proposed_as_a_start(files):
     subject = Subject(
         train=survey(files.ethanol, Keys()), valid=None, foundation="compiled.nequip.pth",
-        model=None, comparison=None, keys=Keys(), device="cpu",
+        model=None, comparison=None, residual=None, keys=Keys(), device="cpu",
     )  # fmt: skip
     command = training_command(subject)
     assert "compiled model cannot be trained" in command

@@ -18,7 +18,13 @@ from mace_weak.command.checking.foundation_checks import (
     unlike_energies,
     unlike_forces,
 )
-from mace_weak.command.checking.subject import Subject, suitable_displacement
+from mace_weak.command.checking.stiffness import taylor_residual
+from mace_weak.command.checking.subject import (
+    DISPLACEMENT,
+    Subject,
+    shorter_displacement,
+    suitable_displacement,
+)
 from mace_weak.command.checking.survey import Survey
 from mace_weak.command.checking.units import ENERGY_UNITS, all_electron_energy, unit_of
 from mace_weak.command.frames import Keys
@@ -53,22 +59,25 @@ def checked(
     slope, correlation, pairs = force_energy_slope(train)
     result.findings += inconsistent(slope, correlation)
     result.findings += foreign_energies(train)
-    comparison = None
+    comparison = residual = None
     if model is not None:
         result.findings += misfits(model, surveys)
         if train.elements <= set(model.elements):
             comparison = compare(model, train)
+        if comparison is not None:
+            length = shorter_displacement(train) or DISPLACEMENT
+            residual = taylor_residual(model, comparison, length=length)
     if comparison is not None:
         result.findings += [*unlike_forces(comparison), *unlike_energies(comparison)]
     fit = fitted(train)
     if fit is not None:
         result.tables += [element_table(train, fit, model, comparison), left_table(fit, comparison)]
-    result.tables.append(scales(train, slope, correlation, pairs))
+    result.tables.append(scales(train, slope, correlation, pairs, residual))
     result.notes.append(
         training_command(
             Subject(
                 train=train, valid=valid, foundation=foundation, model=model,
-                comparison=comparison, keys=keys, device=device,
+                comparison=comparison, residual=residual, keys=keys, device=device,
             )
         )
     )  # fmt: skip
@@ -217,7 +226,9 @@ def left_table(fit: CompositionFit, comparison: Comparison | None) -> Table:
     return Table("What is left of the energies", ("after", "meV/atom"), rows)
 
 
-def scales(train: Survey, slope: float, correlation: float, pairs: int) -> Table:
+def scales(
+    train: Survey, slope: float, correlation: float, pairs: int, residual: float | None
+) -> Table:
     """Lengths, forces and how they go together."""
     rows: list[list[Any]] = [
         ["shortest distance, Å", min(train.shortest)],
@@ -227,4 +238,6 @@ def scales(train: Survey, slope: float, correlation: float, pairs: int) -> Table
         ["their energies over the work of the forces, slope", slope],
         ["the same, correlation", correlation],
     ]
+    if residual is not None:
+        rows.append(["the foundation's own Taylor residual, meV/atom", residual])
     return Table("Scales", ("quantity", "value"), [row for row in rows if np.isfinite(row[1])])

@@ -69,8 +69,8 @@ def _loss_flags(subject: Subject) -> Sequence[str]:
     """
     train, model, comparison = subject.train, subject.model, subject.comparison
     if train.labels["forces"] <= train.count // 2 and not subject.unrelated:
-        length = subject.displacement
-        return ["--loss=weak_taylor", *([f"--weak_displacement={length:.2g}"] if length else [])]
+        options = [f"--{name}={value}" for name, value in subject.weak_options.items()]
+        return ["--loss=weak_taylor", *options]
     as_many = model is not None and len(model.elements) == len(train.elements)
     lost = as_many and comparison and comparison.shifted
     return SUPERVISED_ALONE if lost else ["--loss=weighted"]

@@ -60,8 +60,9 @@ def _flags(subject: Subject, foundation: str) -> Iterator[str]:
         yield from WITH_FORCES
     elif subject.unrelated:
         yield from SUPERVISED_ALONE
-    elif subject.displacement:
-        yield f"++training_module.loss.weak_displacement={subject.displacement:.2g}"
+    else:
+        for name, value in subject.weak_options.items():
+            yield f"++training_module.loss.{name}={value}"
 
 
 def _start_flags(foundation: str) -> Iterator[str]:
