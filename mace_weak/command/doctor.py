@@ -11,6 +11,7 @@ from functools import partial
 from importlib.metadata import requires
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import typer
 from packaging.requirements import Requirement
@@ -21,6 +22,7 @@ from mace_weak.errors import WeakLossError
 from mace_weak.losses import LOSS_TERMS
 from mace_weak.mace.activation import OPT_OUT
 from mace_weak.versions import (
+    DISTRIBUTION,
     MACE,
     NEQUIP,
     installed,
@@ -84,7 +86,8 @@ def cuda() -> str:
 
 
 def bad_versions(hosts: Sequence[str]) -> Iterator[Finding]:
-    """No host, one outside the supported range, two together, and what a host itself refuses."""
+    """No host, one outside the supported range, two together, and what one of them or mace-weak
+    itself refuses."""
     if not hosts:
         yield Finding(
             f"neither MACE nor NequIP is installed in {sys.prefix}",
@@ -100,15 +103,15 @@ def bad_versions(hosts: Sequence[str]) -> Iterator[Finding]:
         except WeakLossError as error:
             problem, _, mend = str(error).rpartition(": ")
             yield Finding(problem, mend)
-    for host in hosts:
-        for line in requires(host) or ():
+    for name in (DISTRIBUTION, *hosts):
+        for line in requires(name) or ():
             needed = Requirement(line)
             found = installed(needed.name)
             if needed.marker and not needed.marker.evaluate({"extra": ""}):
                 continue
             if found is None or not needed.specifier.contains(found, prereleases=True):
                 yield Finding(
-                    f"{host} {installed(host)} needs {needed.name}{needed.specifier}, found "
+                    f"{name} {installed(name)} needs {needed.name}{needed.specifier}, found "
                     f"{found or 'none'}",
                     f"pip install '{needed.name}{needed.specifier}'",
                 )
@@ -119,7 +122,8 @@ def roads_into(host: str) -> list[list[str]]:
     if host == NEQUIP:
         names = output_of([sys.executable, "-W", "ignore", "-c", NEQUIP_PROOF]).split()
         return [["nequip-train", "entry point nequip.extension", offered(names)]]
-    console = [str(Path(sys.executable).with_name(CONSOLE))]
+    beside = Path(sys.executable).with_name(CONSOLE)
+    console = [str(beside) if beside.exists() else which(CONSOLE) or CONSOLE]
     launcher = [sys.executable, "-W", "ignore", "-m", LAUNCHER]
     route = "patch with mace.losses" if is_patched() else "entry point torch.backends"
     return [
@@ -140,8 +144,11 @@ def offered(names: Collection[str]) -> str:
 
 
 def output_of(program: list[str]) -> str:
-    """What a program prints; nothing if it fails."""
-    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    """What a program prints; nothing if it fails or is not there."""
+    try:
+        done = subprocess.run(program, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
     return done.stdout if done.returncode == 0 else ""
 
 
@@ -160,6 +167,6 @@ def unreachable(command: str, losses: Sequence[str]) -> Iterator[Finding]:
     if not missing:
         return
     off = [name for name in (OPT_OUT, AUTOLOAD) if os.environ.get(name) == "0"]
-    again = "reinstall mace-weak in this environment: its entry points are not read"
+    again = "reinstall mace-weak and its host in this environment: its entry points are not read"
     mend = f"unset {' and '.join(off)}, or train by python -m {LAUNCHER}" if off else again
     yield Finding(f"{command} does not offer {', '.join(missing)}", mend)

@@ -60,6 +60,11 @@ class Keys:
         return {name: value for name, value in found.items() if value is not None}
 
 
+def finite(labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The labels without NaN and infinity."""
+    return {name: value for name, value in labels.items() if np.all(np.isfinite(value))}
+
+
 def label(atoms: Atoms, key: str) -> Any:
     """A label by its key, wherever ASE put it; None if it is not there."""
     results = atoms.calc.results if atoms.calc is not None else {}

@@ -14,4 +14,5 @@ fi
 DEVICE="${DEVICE:-cuda}"
 
 export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-${NCPUS:-1}}"
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}" # srun does not take it over from sbatch
 export PYTHONUNBUFFERED=1

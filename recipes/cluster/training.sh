@@ -18,13 +18,21 @@ print(known.checkpoints_dir or f"{known.work_dir}/checkpoints")
 PYTHON
 }
 
+# A value for nequip-train, whose overrides give = ( , and others a meaning.
+quoted() {
+    local escaped="\\'"
+    printf "'%s'" "${1//\'/$escaped}"
+}
+
+IS_WHOLE='import sys, zipfile; sys.exit(zipfile.ZipFile(sys.argv[1]).testzip() is not None)'
+
 # drop_broken FILES...: a job that is killed while it saves leaves a broken checkpoint, from which
 # no training can go on.
 drop_broken() {
     local checkpoint
     for checkpoint in "$@"; do
         [ -e "$checkpoint" ] || continue
-        if ! python -m zipfile --test "$checkpoint" >/dev/null 2>&1; then
+        if ! python -c "$IS_WHOLE" "$checkpoint" >/dev/null 2>&1; then
             echo "removed the broken checkpoint $checkpoint"
             rm "$checkpoint"
         fi

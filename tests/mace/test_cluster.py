@@ -162,12 +162,17 @@ def test_a_broken_checkpoint_is_dropped(environment, tmp_path, named_by):
     torch.save({"epoch": 1}, checkpoints / "run_run-1_epoch-1.pt")
     whole = (checkpoints / "run_run-1_epoch-1.pt").read_bytes()
     (checkpoints / "run_run-1_epoch-2.pt").write_bytes(whole[: len(whole) // 2])
+    spoilt = whole.replace(b"\x05\x00\x00\x00epoch", b"\x05\x00\x00\x00epocx")
+    assert spoilt != whole
+    (checkpoints / "run_run-1_epoch-3.pt").write_bytes(spoilt)
     script = f"""
         source {CLUSTER}/training.sh
         DEVICE=cpu training_arguments {config} {flags}
         drop_broken_checkpoints
     """
-    assert "epoch-2.pt" in run("bash", "-euo", "pipefail", "-c", script)
+    said = run("bash", "-euo", "pipefail", "-c", script)
+    assert "epoch-2.pt" in said
+    assert "epoch-3.pt" in said
     assert [path.name for path in checkpoints.iterdir()] == ["run_run-1_epoch-1.pt"]
 
 

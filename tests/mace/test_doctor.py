@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import venv
+
 from console import result_of, rows_of
 
 from mace_weak.losses import LOSS_TERMS
@@ -24,3 +29,17 @@ def test_a_road_that_is_off_is_found():
     assert f"unset {' and '.join(off)}" in finding["mend"]
     roads = rows_of(found, "Roads", "command")
     assert roads["python -m mace_weak.mace"]["losses that it offers"].split() == list(LOSS_TERMS)
+
+
+def test_an_environment_without_the_command_is_told(tmp_path):
+    """One that sees the packages of another, but not its programs."""
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    done = subprocess.run(
+        [python, "-c", "from mace_weak.command.app import main; main()", "doctor"],
+        env={"PATH": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "mace_run_train does not offer" in done.stdout, done.stderr

@@ -6,7 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from ase.io import read
+from ase import Atoms
+from ase.io import read, write
 from console import mace_weak, result_of, rows_of
 from mace.calculators import MACECalculator
 from predictions import calculated
@@ -87,3 +88,41 @@ def test_elements_that_the_model_lacks_are_bad_use(tmp_path, files, foundation):
     done = mace_weak("evaluate", foundation, files.copper, f"--out={tmp_path}")
     assert done.returncode == 2
     assert "has Cu, and the model knows only" in done.stderr
+
+
+def evaluated(folder, foundation, frames, *flags):
+    write(folder / "test.xyz", frames)
+    return result_of("evaluate", foundation, folder / "test.xyz", f"--out={folder}", *flags)
+
+
+def test_labels_that_are_nan_are_missing_ones(tmp_path, files, foundation):
+    frames = read(files.ethanol_forces, ":")
+    frames[2].arrays["REF_forces"][0, 0] = np.nan
+    frames[3].info["REF_energy"] = np.nan
+    found = evaluated(tmp_path, foundation, frames, "--probes=0", "--steps=0")
+    assert rows_of(found, "Energies, meV/atom", "of")["all"]["n"] == len(frames) - 1
+    row = rows_of(found, "Forces, meV/Å", "of")["all"]
+    assert row["atoms"] == sum(map(len, frames)) - len(frames[2])
+    assert row["RMSE"] > 0
+
+
+def test_no_labels_at_all_are_a_finding(tmp_path, files, foundation):
+    found = evaluated(
+        tmp_path, foundation, read(files.ethanol_forces, ":"), "--probes=0", "--steps=0",
+        "--energy-key=E", "--forces-key=F", f"--before={foundation}",
+    )  # fmt: skip
+    assert "no structure has a label under the keys 'E', 'F'" in str(found["findings"])
+
+
+def test_isolated_atoms_are_left_out(tmp_path, files, foundation):
+    """Neither their energies nor the dynamics, which begins at the lowest energy."""
+    alone = Atoms("O", info={"config_type": "IsolatedAtom", "REF_energy": -1e5})
+    frames = read(files.ethanol_forces, ":4")
+    found = evaluated(tmp_path, foundation, [alone, *frames], "--probes=0", "--steps=30")
+    assert rows_of(found, "Energies, meV/atom", "of")["all"]["n"] == len(frames)
+    (run,) = next(rows for name, rows in found["tables"].items() if name.startswith("Dynamics"))
+    assert run["drift, meV/atom/ps"] is not None
+    write(tmp_path / "atom.xyz", alone)
+    done = mace_weak("evaluate", foundation, tmp_path / "atom.xyz", f"--out={tmp_path}")
+    assert done.returncode == 2
+    assert "has isolated atoms alone" in done.stderr

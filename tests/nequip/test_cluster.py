@@ -50,14 +50,15 @@ def submit(cluster, files, foundation, tmp_path, monkeypatch):
 
 @needs_slurm
 def test_a_killed_job_goes_on_and_ends_alike(cluster, submit, tmp_path):
-    whole, killed = submit("whole"), submit("killed")
-    log = tmp_path / "killed.log"
-    cluster.wait_for(lambda: (tmp_path / "killed" / "last.ckpt").exists(), "a checkpoint", 120)
+    names = ("whole", "killed, seed=1")  # with what Hydra's overrides give a meaning
+    whole, killed = map(submit, names)
+    log = tmp_path / f"{names[1]}.log"
+    cluster.wait_for(lambda: (tmp_path / names[1] / "last.ckpt").exists(), "a checkpoint", 120)
     cluster.call("scancel", "--batch", "--signal=USR1", killed)
     cluster.start_again(killed)
     assert cluster.wait(whole) + cluster.wait(killed) == ["COMPLETED"] * 2, log.read_text()[-3000:]
     assert log.read_text().count("time is nearly over: requeued") == 1
     assert log.read_text().count("Restored all states from the checkpoint") == 1
-    ends = [Result(tmp_path / name) for name in ("whole", "killed")]
+    ends = [Result(tmp_path / name) for name in names]
     assert [end.state["epoch"] for end in ends] == [EPOCHS - 1] * 2
     torch.testing.assert_close(ends[1].parameters, ends[0].parameters, rtol=0, atol=0)

@@ -58,6 +58,18 @@ class Start:
         config["training_module"]["model"] = shifted(model, file)
         return config
 
+    def reweighted(self) -> Config:
+        config = self.scratch()
+        config["trainer"]["callbacks"].append(
+            {
+                "_target_": "nequip.train.callbacks.SoftAdapt",
+                "beta": 1.1,
+                "interval": "batch",
+                "frequency": 3,
+            }
+        )
+        return config
+
     def copper(self, *labels: str) -> Config:
         return base_config(self.files.copper, types=["Cu"], labels=["total_energy", *labels])
 
@@ -119,6 +131,7 @@ ROADS: dict[str, Road] = {
     "batches of one structure": Road(
         lambda start: start.scratch(data__train_dataloader__batch_size=1)
     ),
+    "nequip's `SoftAdapt`": Road(lambda start: start.reweighted()),
     "data loader workers": Road(lambda start: start.tuned(data__train_dataloader__num_workers=1)),
     "`max_steps`": Road(lambda start: start.tuned(trainer__max_steps=3)),
     "periodic, energies only": Road(lambda start: start.copper()),

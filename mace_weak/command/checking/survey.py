@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from mace_weak.command.checking.fingerprints import Pairs, fingerprint, pairs_of
-from mace_weak.command.frames import Keys, bare, isolated, read_frames
+from mace_weak.command.frames import Keys, bare, finite, isolated, read_frames
 from mace_weak.command.progress import progress
 
 SAMPLE = 1000  # structures that are kept whole
@@ -119,8 +119,7 @@ def survey(path: Path, keys: Keys) -> Survey:
     behind: int | None = None  # place in the sample of the structure before this one
     for atoms in progress(read_frames(path), f"reading {path.name}"):
         labels = keys.labels(atoms)
-        finite = {name: value for name, value in labels.items() if np.all(np.isfinite(value))}
-        this = Labelled(found.count, bare(atoms), finite)
+        this = Labelled(found.count, bare(atoms), finite(labels))
         if behind is not None:
             found.sample[behind] = (found.sample[behind][0], this)
         behind = _place(found, draw)

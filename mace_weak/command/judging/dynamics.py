@@ -58,11 +58,13 @@ def constant_energy(
     for look in range(1, -(-steps // STRIDE) + 1):
         dynamics.run(STRIDE)
         stretch = bond_lengths(atoms, *bonds) / start
-        failed = not np.all((stretch > BROKEN[0]) & (stretch < BROKEN[1]))  # NaN fails too
+        energy = atoms.get_total_energy()
+        held = np.all((stretch > BROKEN[0]) & (stretch < BROKEN[1]))  # not with NaN
+        failed = not (held and np.isfinite(energy))
         if failed:
             break
         times.append(look * STRIDE * TIME_STEP / 1000)
-        energies.append(atoms.get_total_energy())
+        energies.append(energy)
     return Trajectory(np.array(times), np.array(energies), len(atoms), bool(failed))
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from ase import Atoms
 
-from mace_weak.command.frames import Keys
+from mace_weak.command.frames import Keys, finite
 from mace_weak.command.judging.slopes import force_slope, slope_spread
 from mace_weak.command.models import Prediction
 from mace_weak.command.output import Table
@@ -41,9 +41,9 @@ class Judged:
 
 
 def judged(frames: Iterable[Atoms], predictions: Iterable[Prediction], keys: Keys) -> list[Judged]:
-    """Structures with labels and predictions, in order."""
+    """Structures with labels and predictions, in order; NaN says that a label is missing."""
     return [
-        Judged(atoms, dict(keys.labels(atoms)), prediction)
+        Judged(atoms, finite(keys.labels(atoms)), prediction)
         for atoms, prediction in zip(frames, predictions, strict=True)
     ]
 

@@ -10,10 +10,12 @@ import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
 
-from mace_weak.command.frames import Keys, evenly, read_frames
+from mace_weak.command.atomic_energies import fit_composition
+from mace_weak.command.frames import Keys, evenly, isolated, read_frames
 from mace_weak.command.judging.dynamics import Trajectory, constant_energy
 from mace_weak.command.judging.evaluation import (
     Judged,
+    energy_errors,
     error_tables,
     force_differences,
     forces_of,
@@ -27,6 +29,7 @@ from mace_weak.command.judging.surface import by_length, loop_work, taylor_resid
 from mace_weak.command.models import Model, load_model, predict
 from mace_weak.command.output import Finding, Result, Table
 from mace_weak.command.progress import progress
+from mace_weak.errors import WeakLossError
 
 CERTAIN = 3.0  # standard errors from which a slope is too far from 1
 SOFT = 0.05  # of the slope: less does not matter
@@ -49,8 +52,14 @@ class Settings:
 
 
 def judge(model: str, before: str | None, test: Path, settings: Settings) -> Result:
-    """All tables and findings, and the page that shows them."""
-    frames = list(read_frames(test))
+    """All tables and findings, and the page that shows them; isolated atoms are left out.
+
+    Raises:
+        WeakLossError: if nothing is left.
+    """
+    frames = [atoms for atoms in read_frames(test) if not isolated(atoms)]
+    if not frames:
+        raise WeakLossError(f"'{test}' has isolated atoms alone: give structures to judge by")
     models = {
         name: load_model(path, device=settings.device, dtype=settings.dtype)
         for name, path in (("before", before), ("model", model))
@@ -65,6 +74,7 @@ def judge(model: str, before: str | None, test: Path, settings: Settings) -> Res
         for name, loaded in models.items()
     }
     result = Result(tables=error_tables(found, settings.type_key))
+    result.findings += unlabelled(found["model"], settings.keys)
     result.findings += soft(found["model"])
     if "before" in found:
         result.findings += worse(found["model"], found["before"])
@@ -79,6 +89,16 @@ def judge(model: str, before: str | None, test: Path, settings: Settings) -> Res
     return result
 
 
+def unlabelled(structures: Sequence[Judged], keys: Keys) -> Iterator[Finding]:
+    """Nothing to measure errors by."""
+    if not any(structure.labels for structure in structures):
+        yield Finding(
+            f"no structure has a label under the keys '{keys.energy}', '{keys.forces}' and "
+            f"'{keys.stress}': there are no errors to tell",
+            "name them with --energy-key, --forces-key and --stress-key",
+        )
+
+
 def soft(structures: Sequence[Judged]) -> Iterator[Finding]:
     """A slope of the forces that is surely not 1."""
     predicted, reference = forces_of(structures)
@@ -86,8 +106,9 @@ def soft(structures: Sequence[Judged]) -> Iterator[Finding]:
     if abs(slope - 1) > max(SOFT, CERTAIN * spread):
         what = "soft" if slope < 1 else "stiff"
         yield Finding(
-            f"the model is too {what}: predicted forces are {slope:.3f} ± {spread:.3f} of the "
-            "reference",
+            f"the model is too {what}: predicted forces are {slope:.3f}"
+            + ("" if np.isnan(spread) else f" ± {spread:.3f}")
+            + " of the reference",
             "add a structure of high energy with forces to the training (mace-weak soften)",
         )
 
@@ -100,8 +121,8 @@ def worse(structures: Sequence[Judged], before: Sequence[Judged]) -> Iterator[Fi
             f"the force error grew from {old:.4g} to {own:.4g} meV/Å",
             "train with --loss=weak_taylor, or at a lower learning rate",
         )
-    energies = [np.array([one.energy_error for one in each]) for each in (structures, before)]
-    own, old = (float(np.nanstd(each)) for each in energies)
+    *_, own = energy_errors(structures)  # without their mean
+    *_, old = energy_errors(before)
     if own > old:
         yield Finding(
             f"the energy error, without its mean, grew from {old:.4g} to {own:.4g} meV/atom",
@@ -141,11 +162,19 @@ def probe(
     return taylor(curves)
 
 
+def lowest(structures: Sequence[Judged]) -> Atoms:
+    """The structure of lowest energy per atom, over what its composition explains."""
+    frames = [structure.atoms for structure in structures]
+    elements = sorted({symbol for atoms in frames for symbol in atoms.symbols})
+    energies = np.array([structure.prediction.energy for structure in structures])
+    return frames[int(np.argmin(fit_composition(frames, energies, elements).residuals))]
+
+
 def run_dynamics(
     models: Mapping[str, Model], structures: Sequence[Judged], settings: Settings, result: Result
 ) -> Figure:
     """A short run at constant energy: adds its table and findings, returns the picture."""
-    start = min(structures, key=lambda one: one.prediction.energy / len(one.atoms)).atoms
+    start = lowest(structures)
     trajectories: dict[str, Trajectory] = {}
     for name, model in progress(models.items(), "dynamics", total=len(models)):
         trajectories[name] = constant_energy(

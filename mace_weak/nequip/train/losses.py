@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import KeysView, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -80,6 +80,10 @@ class WeakLoss(MetricsManager):
         self.run: WeakRun | None = None
         self.place = (0, 0)
         self.learning_rate = REFERENCE_LEARNING_RATE
+
+    def keys(self) -> KeysView[str]:
+        """The names of nequip's own metrics, which have the coefficients that its callbacks set."""
+        return self.entries.keys()
 
     def attach(self, run: WeakRun) -> None:
         self.run = run
