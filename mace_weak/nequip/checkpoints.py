@@ -8,6 +8,8 @@ silently go on without the weak loss.
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ import torch
 from hydra.utils import get_class
 
 KEY = "mace_weak"
+WEAK_MODULES = "mace_weak.nequip.train.modules"  # imported where a configuration names one
 HYPER_PARAMETERS = "hyper_parameters"
+logger = logging.getLogger(__name__)
 
 
 def make_portable(
@@ -64,6 +68,13 @@ def restore_weak_modules(lightning: Any) -> None:
         if weak is not None:
             cls = get_class(weak["_target_"])
             settings.setdefault("loss", weak["loss"])
+        elif "info_dict" in settings and WEAK_MODULES in sys.modules:  # of a restart
+            logger.warning(
+                "mace-weak: %s is of a run without a weak loss, and ckpt_path goes on without one, "
+                "whatever training_module says: to train it with one, start from it by "
+                "ModelFromCheckpoint",
+                checkpoint_path,
+            )
         return super(host, cls).load_from_checkpoint(checkpoint_path, *args, **settings)
 
     host.load_from_checkpoint = classmethod(load_from_checkpoint)

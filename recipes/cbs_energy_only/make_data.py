@@ -18,6 +18,7 @@ Written are, in extended XYZ with MACE's default keys (eV, eV/Å):
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,20 @@ from vibrations import force_hessian, relaxed
 METHOD = "GFN2-xTB"
 NEWTON_STEPS = 5
 CONVERGED = 1e-3  # Å
+
+
+def claim(options: argparse.Namespace) -> None:
+    """Say in the folder what it is of.
+
+    Raises:
+        SystemExit: if it is of something else.
+    """
+    of = {key: getattr(options, key) for key in ("molecule", "temperature", "seed")}
+    own = {**of, "dynamics": METHOD, "labels": LEVEL}
+    path = options.out / "settings.json"
+    if path.exists() and (other := json.loads(path.read_text())) != own:
+        raise SystemExit(f"{options.out} has data of {other}, not of {own}: give another --out")
+    path.write_text(json.dumps(own))
 
 
 def geometries(options: argparse.Namespace, kind: str, frames: int, seed: int) -> list[Atoms]:
@@ -123,12 +138,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--molecule", default="NH3", help="a molecule of ASE's G2 collection")
     parser.add_argument("--train", type=int, default=150, help="geometries with energies")
-    parser.add_argument("--test", type=int, default=20, help="geometries with forces")
+    parser.add_argument("--test", type=int, default=16, help="geometries with forces")
     parser.add_argument("--temperature", type=float, default=1000.0, help="of the dynamics, K")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    claim(options)
     make_train(options)
     make_minimum(options)
     make_test(options)

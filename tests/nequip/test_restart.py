@@ -39,3 +39,13 @@ def test_a_restart_of_a_restart_is_still_weak(tmp_path, finetune):
     third = train(tmp_path / "third", config, f"++ckpt_path={second.checkpoint_of(1)}")
     assert third.steps == [step for step in first.steps if step["epoch"] == 2]
     assert max(third.column("weak_taylor")) > 0
+
+
+def test_a_plain_run_goes_on_plain_and_says_so(tmp_path, finetune, caplog):
+    """nequip takes the loss from the checkpoint, whatever the configuration says."""
+    plain = changed(finetune, trainer__max_epochs=2)
+    first = train(tmp_path / "first", plain)
+    restart = f"++ckpt_path={first.checkpoint_of(0)}"
+    second = train(tmp_path / "second", weak_config(plain, weak_taylor_weight=100), restart)
+    assert "weak_taylor" not in second.steps[0]
+    assert "is of a run without a weak loss, and ckpt_path goes on without one" in caplog.text
