@@ -6,8 +6,7 @@ from pathlib import Path
 
 from ase.data import atomic_numbers
 
-from mace_weak.errors import WeakLossError
-from mace_weak.mace.saved import SavedModel
+from mace_weak.mace.saved import SavedModel, several_heads
 
 COMMAND = "mace_run_train"
 NAME = "softened"
@@ -23,9 +22,7 @@ def require_trainable(model: str, saved: SavedModel) -> None:
     """
     heads = getattr(saved.model, "heads", None) or ["Default"]
     if len(heads) > 1:
-        raise WeakLossError(
-            f"'{model}' has the heads {', '.join(heads)}: take one out by mace_select_head"
-        )
+        raise several_heads(model, heads)
 
 
 def one_structure_arguments(

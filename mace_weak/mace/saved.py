@@ -86,16 +86,29 @@ class SavedModel:
         )
 
 
+def several_heads(path: str, heads: Sequence[str]) -> WeakLossError:
+    """What to say where only one head can be used."""
+    return WeakLossError(
+        f"'{path}' has the heads {', '.join(heads)}: take one out by mace_select_head"
+    )
+
+
 def load_saved(path: str, *, device: str, dtype: str) -> SavedModel:
     """The model in a file, or MACE's foundation model of that name.
 
     ``dtype`` is ``float32`` or ``float64``; empty: as saved.
 
     Raises:
-        WeakLossError: if there is neither.
+        WeakLossError: if there is neither, or the model has several heads and none called default.
     """
     if Path(path).is_file():
-        return SavedModel(MACECalculator(model_paths=path, device=device, default_dtype=dtype))
+        try:
+            return SavedModel(MACECalculator(model_paths=path, device=device, default_dtype=dtype))
+        except ValueError as error:
+            heads = getattr(torch.load(path, map_location="cpu", weights_only=False), "heads", ())
+            if len(heads) < 2:
+                raise
+            raise several_heads(path, heads) from error
     if Path(path).suffix or "/" in path:
         raise WeakLossError(f"there is no model file '{path}'")
     return SavedModel(mace_mp(model=path, device=device, default_dtype=dtype or "float32"))

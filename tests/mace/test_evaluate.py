@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.io import read, write
 from console import mace_weak, result_of, rows_of
@@ -126,3 +127,12 @@ def test_isolated_atoms_are_left_out(tmp_path, files, foundation):
     done = mace_weak("evaluate", foundation, tmp_path / "atom.xyz", f"--out={tmp_path}")
     assert done.returncode == 2
     assert "has isolated atoms alone" in done.stderr
+
+
+def test_a_model_of_several_heads_is_bad_use(tmp_path, files, foundation):
+    model = torch.load(foundation, weights_only=False)
+    model.heads = ["dft", "cc"]
+    torch.save(model, tmp_path / "heads.model")
+    done = mace_weak("evaluate", tmp_path / "heads.model", files.ethanol, f"--out={tmp_path}")
+    assert done.returncode == 2
+    assert "has the heads dft, cc: take one out by mace_select_head" in done.stderr
