@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,12 @@ def result_of(*arguments: object, **environment: str) -> dict[str, Any]:
     found = json.loads(done.stdout)
     assert done.returncode == found["status"]
     return found
+
+
+def proposed_words(result: dict[str, Any]) -> list[str]:
+    """The words of the training that ``check`` proposes."""
+    (note,) = result["notes"]
+    return shlex.split(note.replace("\\\n", ""), comments=True)
 
 
 def rows_of(result: dict[str, Any], table: str, key: str) -> dict[str, dict[str, Any]]:

@@ -27,6 +27,16 @@ class CompositionFit:
         return float(1e3 * np.sqrt(np.mean(self.residuals**2)))
 
 
+def elements_of(frames: Sequence[Atoms]) -> list[str]:
+    """Symbols of all elements in the structures."""
+    return sorted({symbol for atoms in frames for symbol in atoms.symbols})
+
+
+def over_composition(frames: Sequence[Atoms], energies: Sequence[float]) -> np.ndarray:
+    """What the composition does not explain of ``energies`` (eV), eV/atom (n_structures,)."""
+    return fit_composition(frames, np.array(energies), elements_of(frames)).residuals
+
+
 def fit_composition(
     frames: Sequence[Atoms], energies: np.ndarray, elements: Sequence[str]
 ) -> CompositionFit:

@@ -9,6 +9,8 @@ import nequip_host
 from benchmark_cases import SCRATCH, Case, Data, Foundation, Method
 from benchmark_data import Files
 
+from mace_weak.command.checking.nequip_advice import per_type
+
 PACKAGES = ("mace-weak", "nequip", "torch")
 SUPERVISED = "weighted"  # MACE's name of the supervised loss in ``cases.yaml``
 FOUNDATION = "molecules"  # the configurations of the quickstart have its elements
@@ -69,7 +71,7 @@ class Training:
             f"+data.val_file_path={files.valid}",
             f"data.seed={case.seed}",
             f"data.train_dataloader.batch_size={data.batch_size}",
-            f"shifts={nequip_host.per_type(shifts)}",
+            f"shifts={per_type(shifts)}",
             f"training_module.optimizer.lr={case.lr}",
             # the learning rate falls alike, however many epochs the steps are
             f"training_module.lr_scheduler.scheduler.gamma={0.96 ** (100 / self.epochs):.6f}",

@@ -17,7 +17,7 @@ from ase.io import read
 from cases import Case
 
 from mace_weak.command.atomic_energies import fit_composition
-from mace_weak.command.checking.nequip_advice import SUPERVISED_ALONE
+from mace_weak.command.checking.nequip_advice import SUPERVISED_ALONE, per_type, shape_flags
 from mace_weak.command.models import Model, load_model
 from mace_weak.nequip.train import LOSS_CLASSES
 
@@ -62,15 +62,13 @@ def train_foundation(
 
 
 def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
-    model = loaded(foundation)
     shifts = estimated_shifts(foundation, options.train, device=options.device)
     return nequip_train(
         options.out,
         case.name,
         FINETUNE,
         f"package={foundation}",
-        f"types=[{', '.join(model.elements)}]",
-        f"cutoff={model.cutoff:g}",
+        *shape_flags(loaded(foundation)),
         f"train_file={options.train}",
         *VALIDATION,
         f"shifts={per_type(shifts)}",
@@ -136,13 +134,13 @@ def predict(model: str, structures: Path, device: str) -> list[Atoms]:
         if packaged
         else ("ModelFromCheckpoint", "checkpoint_path")
     )
-    frames, saved = read(structures, ":"), loaded(model)
+    frames = read(structures, ":")
     with tempfile.TemporaryDirectory() as folder:
         processes.output_of(
             processes.SCRIPTS / "nequip-train", "-cp", HERE, "-cn", "nequip_test",
             f"hydra.run.dir={folder}",
-            f"test_file={structures}", f"types=[{', '.join(saved.elements)}]",
-            f"cutoff={saved.cutoff:g}", f"trainer.accelerator={accelerator(device)}",
+            f"test_file={structures}", *shape_flags(loaded(model)),
+            f"trainer.accelerator={accelerator(device)}",
             f"training_module.model._target_=nequip.model.{builder}",
             f"+training_module.model.{argument}={model}",
         )  # fmt: skip
@@ -153,7 +151,9 @@ def predict(model: str, structures: Path, device: str) -> list[Atoms]:
     return frames
 
 
+@cache
 def loaded(model: str) -> Model:
+    """The model in a file, once in a process."""
     with LOADING:
         return load_model(model)
 
@@ -173,11 +173,6 @@ def labelled_atomic_energies(structures: Path) -> dict[str, float]:
     frames = read(structures, ":")
     energies = np.array([atoms.info["REF_energy"] for atoms in frames])
     return fit_composition(frames, energies, TYPES).energies
-
-
-def per_type(values: dict[str, float]) -> str:
-    """As Hydra's command line takes a mapping."""
-    return "{" + ", ".join(f"{name}: {value:.6f}" for name, value in values.items()) + "}"
 
 
 def accelerator(device: str) -> str:

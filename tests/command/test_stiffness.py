@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from labelled import rattled, written
 
 from mace_weak.command.checking.foundation_checks import Comparison, compare
-from mace_weak.command.checking.stiffness import heavier_weight, taylor_residual
+from mace_weak.command.checking.stiffness import heavier_weight, own_residual
 from mace_weak.command.checking.survey import survey
 from mace_weak.command.frames import Keys
 
@@ -49,7 +49,7 @@ def residual(folder, *, stiffness: float, repeat: int = 1) -> tuple[Comparison, 
     found = survey(written(folder / "train.xyz", frames), Keys())
     model = SpringModel(Springs(stiffness), tuple(found.elements))
     comparison = compare(model, found)
-    return comparison, taylor_residual(model, comparison, length=LENGTH)
+    return comparison, own_residual(model, comparison, length=LENGTH)
 
 
 def test_of_springs_the_residual_is_their_energy(tmp_path):

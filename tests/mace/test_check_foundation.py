@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-
 import numpy as np
 import pytest
 import torch
 from ase.io import read, write
 from ase.units import kcal, mol
 from commands import SCRIPTS, trained
-from console import mace_weak, result_of, rows_of
+from console import mace_weak, proposed_words, result_of, rows_of
 from mace.calculators import MACECalculator
 from predictions import calculated
 from training import NAME, atomic_energies
@@ -63,8 +61,7 @@ def test_the_proposed_training_trains(tmp_path, files, foundation):
 
 def proposed(checked) -> list[str]:
     """The flags of the training that is proposed."""
-    (note,) = checked["notes"]
-    program, *flags = shlex.split(note.replace("\\\n", ""), comments=True)
+    program, *flags = proposed_words(checked)
     assert program == "mace_run_train"
     return flags
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from ase.io import read
 from commands import run_command
-from console import result_of, rows_of
+from console import proposed_words, result_of, rows_of
 from nequip.integrations.ase import NequIPCalculator
 from predictions import calculated
 from readme_commands import ROOT
@@ -61,8 +60,7 @@ class Proposed:
 
 def proposed(*arguments) -> Proposed:
     found = result_of("check", *arguments)
-    (note,) = found["notes"]
-    words = shlex.split(note.replace("\\\n", ""), comments=True)
+    words = proposed_words(found)
     words[words.index("$PWD/recipes/sparse_data")] = str(ROOT / "recipes" / "sparse_data")
     assert words[0] == "nequip-train"
     return Proposed(found, words)
@@ -105,7 +103,7 @@ def test_the_proposed_training_sees_the_forces_that_there_are(tmp_path, files, f
 def test_a_compiled_model_is_not_proposed_as_a_start(files):
     subject = Subject(
         train=survey(files.ethanol, Keys()), valid=None, foundation="compiled.nequip.pth",
-        model=None, comparison=None, residual=None, keys=Keys(), device="cpu",
+        model=None, comparison=None, keys=Keys(), device="cpu",
     )  # fmt: skip
     command = training_command(subject)
     assert "compiled model cannot be trained" in command

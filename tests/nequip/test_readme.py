@@ -9,7 +9,6 @@ import pytest
 import torch
 from commands import run_command, trained
 from datafiles import RECIPES
-from nequip_host import per_type
 from omegaconf import OmegaConf
 from readme import updated
 from readme_commands import calls, users_folder
@@ -17,6 +16,7 @@ from readme_tables import README, require_tests
 from test_roads import OTHER_ROADS
 from training import CUTOFF, ETHANOL_SHIFTS, LOSSES, MODULES, base_config
 
+from mace_weak.command.checking.nequip_advice import per_type
 from mace_weak.losses import LOSS_TERMS
 from mace_weak.nequip import train
 

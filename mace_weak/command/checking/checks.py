@@ -18,13 +18,7 @@ from mace_weak.command.checking.foundation_checks import (
     unlike_energies,
     unlike_forces,
 )
-from mace_weak.command.checking.stiffness import taylor_residual
-from mace_weak.command.checking.subject import (
-    DISPLACEMENT,
-    Subject,
-    shorter_displacement,
-    suitable_displacement,
-)
+from mace_weak.command.checking.subject import Subject, suitable_displacement
 from mace_weak.command.checking.survey import Survey
 from mace_weak.command.checking.units import ENERGY_UNITS, all_electron_energy, unit_of
 from mace_weak.command.frames import Keys
@@ -59,28 +53,22 @@ def checked(
     slope, correlation, pairs = force_energy_slope(train)
     result.findings += inconsistent(slope, correlation)
     result.findings += foreign_energies(train)
-    comparison = residual = None
+    comparison = None
     if model is not None:
         result.findings += misfits(model, surveys)
         if train.elements <= set(model.elements):
             comparison = compare(model, train)
-        if comparison is not None:
-            length = shorter_displacement(train) or DISPLACEMENT
-            residual = taylor_residual(model, comparison, length=length)
     if comparison is not None:
         result.findings += [*unlike_forces(comparison), *unlike_energies(comparison)]
     fit = fitted(train)
     if fit is not None:
         result.tables += [element_table(train, fit, model, comparison), left_table(fit, comparison)]
-    result.tables.append(scales(train, slope, correlation, pairs, residual))
-    result.notes.append(
-        training_command(
-            Subject(
-                train=train, valid=valid, foundation=foundation, model=model,
-                comparison=comparison, residual=residual, keys=keys, device=device,
-            )
-        )
+    subject = Subject(
+        train=train, valid=valid, foundation=foundation, model=model, comparison=comparison,
+        keys=keys, device=device,
     )  # fmt: skip
+    result.tables.append(scales(train, slope, correlation, pairs, subject.residual))
+    result.notes.append(training_command(subject))
     return result
 
 

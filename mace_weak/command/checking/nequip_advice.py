@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mace_weak.command.checking.subject import Subject
 from mace_weak.command.frames import Keys
+from mace_weak.command.models import Model
 
 PROGRAM = 'nequip-train -cp "$PWD/recipes/sparse_data" -cn nequip_finetune'
 CHECKPOINT, PACKAGE = ".ckpt", ".nequip.zip"
@@ -78,11 +79,10 @@ def _model_flags(subject: Subject) -> Iterator[str]:
     model, comparison = subject.model, subject.comparison
     if model is None:
         return
-    yield f"types=[{', '.join(model.elements)}]"
-    yield f"cutoff={model.cutoff:g}"
+    yield from shape_flags(model)
     own = model.atomic_energies or dict.fromkeys(model.elements, 0.0)
     shift = comparison.shift.energies if comparison else {}
-    yield f"shifts={_mapping({name: own[name] + shift.get(name, 0.0) for name in own})}"
+    yield f"shifts={per_type({name: own[name] + shift.get(name, 0.0) for name in own})}"
 
 
 def _label_flags(keys: Keys, *, forces: bool) -> Iterator[str]:
@@ -98,5 +98,11 @@ def _has_forces(subject: Subject) -> bool:
     return subject.train.labels["forces"] == subject.train.count
 
 
-def _mapping(values: Mapping[str, float]) -> str:
+def shape_flags(model: Model) -> list[str]:
+    """What a configuration has to know of the model that it starts from."""
+    return [f"types=[{', '.join(model.elements)}]", f"cutoff={model.cutoff:g}"]
+
+
+def per_type(values: Mapping[str, float]) -> str:
+    """As Hydra's command line takes a mapping."""
     return "{" + ", ".join(f"{name}: {value:.6f}" for name, value in values.items()) + "}"

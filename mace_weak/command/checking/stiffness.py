@@ -8,7 +8,8 @@ import numpy as np
 
 from mace_weak.command.checking.foundation_checks import Comparison
 from mace_weak.command.frames import evenly
-from mace_weak.command.judging.surface import energy_and_forces, random_steps
+from mace_weak.command.judging.evaluation import rmse
+from mace_weak.command.judging.surface import random_steps, taylor_residual
 from mace_weak.command.models import Model
 from mace_weak.losses import TAYLOR
 from mace_weak.options import ANCHORED_WEIGHTS
@@ -20,7 +21,7 @@ REFERENCE_RESIDUAL = 33.0  # meV/atom at 0.05 Å
 HEAVIER = 3.0  # times the default, for a weight to be proposed
 
 
-def taylor_residual(model: Model, comparison: Comparison, *, length: float) -> float:
+def own_residual(model: Model, comparison: Comparison, *, length: float) -> float:
     """Root mean square of the foundation's own r/N, meV/atom, at random steps of ``length`` Å."""
     generator = np.random.default_rng(0)
     pairs = list(zip(comparison.structures, comparison.predictions, strict=True))
@@ -28,10 +29,11 @@ def taylor_residual(model: Model, comparison: Comparison, *, length: float) -> f
     for structure, there in evenly(pairs, PROBED):
         n_atoms = len(structure.atoms)
         step = length * random_steps(1, n_atoms, generator)[0]
-        energy, _ = energy_and_forces(structure.atoms, model.calculator, step)
-        expansion = there.energy - float(np.sum(there.forces * step))
-        residuals.append(1e3 * (energy - expansion) / n_atoms)
-    return float(np.sqrt(np.mean(np.square(residuals))))
+        residual = taylor_residual(
+            structure.atoms, model.calculator, step, there.energy, there.forces
+        )
+        residuals.append(1e3 * residual / n_atoms)
+    return rmse(np.array(residuals))
 
 
 def heavier_weight(comparison: Comparison, residual: float) -> float | None:

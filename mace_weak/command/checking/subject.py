@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from mace_weak.command.checking.foundation_checks import Comparison
-from mace_weak.command.checking.stiffness import heavier_weight
+from mace_weak.command.checking.stiffness import heavier_weight, own_residual
 from mace_weak.command.checking.survey import Survey
 from mace_weak.command.frames import Keys
 from mace_weak.command.models import Model
@@ -19,17 +20,13 @@ BOND_FRACTION = 0.05  # of the shortest bonds, for a displacement: 0.05 Å for C
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """The data that was checked. ``model`` and ``comparison`` are those of the ``foundation``.
-
-    ``residual`` is its own Taylor residual, meV/atom.
-    """
+    """The data that was checked. ``model`` and ``comparison`` are those of the ``foundation``."""
 
     train: Survey
     valid: Survey | None
     foundation: str | None
     model: Model | None
     comparison: Comparison | None
-    residual: float | None
     keys: Keys
     device: str
 
@@ -39,22 +36,29 @@ class Subject:
         return self.comparison is not None and self.comparison.unrelated
 
     @property
+    def displacement(self) -> float:
+        """Its length in Å: the default, or less where the bonds are too short for it."""
+        suitable = suitable_displacement(self.train)
+        return suitable if suitable < 0.9 * DISPLACEMENT else DISPLACEMENT
+
+    @cached_property
+    def residual(self) -> float | None:
+        """The foundation's own Taylor residual, meV/atom."""
+        if self.model is None or self.comparison is None:
+            return None
+        return own_residual(self.model, self.comparison, length=self.displacement)
+
+    @property
     def weak_options(self) -> dict[str, str]:
         """Options of the anchored Taylor loss, where the defaults do not suit."""
         options = {}
-        if (length := shorter_displacement(self.train)) is not None:
-            options["weak_displacement"] = f"{length:.2g}"
+        if self.displacement != DISPLACEMENT:
+            options["weak_displacement"] = f"{self.displacement:.2g}"
         if self.comparison is not None and self.residual is not None:
             weight = heavier_weight(self.comparison, self.residual)
             if weight is not None:
                 options["weak_taylor_weight"] = f"{weight:g}"
         return options
-
-
-def shorter_displacement(survey: Survey) -> float | None:
-    """Its length in Å, where the bonds are too short for the default; else None."""
-    suitable = suitable_displacement(survey)
-    return suitable if suitable < 0.9 * DISPLACEMENT else None
 
 
 def suitable_displacement(survey: Survey) -> float:

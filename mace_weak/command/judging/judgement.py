@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
 
-from mace_weak.command.atomic_energies import fit_composition
+from mace_weak.command.atomic_energies import over_composition
 from mace_weak.command.frames import Keys, evenly, isolated, read_frames
 from mace_weak.command.judging.dynamics import Trajectory, constant_energy
 from mace_weak.command.judging.evaluation import (
@@ -165,9 +165,8 @@ def probe(
 def lowest(structures: Sequence[Judged]) -> Atoms:
     """The structure of lowest energy per atom, over what its composition explains."""
     frames = [structure.atoms for structure in structures]
-    elements = sorted({symbol for atoms in frames for symbol in atoms.symbols})
-    energies = np.array([structure.prediction.energy for structure in structures])
-    return frames[int(np.argmin(fit_composition(frames, energies, elements).residuals))]
+    energies = [structure.prediction.energy for structure in structures]
+    return frames[int(np.argmin(over_composition(frames, energies)))]
 
 
 def run_dynamics(

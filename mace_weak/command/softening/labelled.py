@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import write
 
-from mace_weak.command.atomic_energies import fit_composition
+from mace_weak.command.atomic_energies import elements_of, fit_composition, over_composition
 from mace_weak.command.frames import Keys, bare, isolated, read_frames
 from mace_weak.command.models import Prediction
 from mace_weak.errors import WeakLossError
@@ -56,10 +56,8 @@ def chosen(labelled: Sequence[Labelled], index: int | None, path: Path) -> int:
         WeakLossError: if the structure numbered ``index`` has no labels.
     """
     if index is None:
-        frames, energies = structures_of(labelled), [one.energy for one in labelled]
-        return int(
-            np.argmax(fit_composition(frames, np.array(energies), elements_of(frames)).residuals)
-        )
+        energies = [one.energy for one in labelled]
+        return int(np.argmax(over_composition(structures_of(labelled), energies)))
     for place, one in enumerate(labelled):
         if one.number == index:
             return place
@@ -72,11 +70,6 @@ def chosen(labelled: Sequence[Labelled], index: int | None, path: Path) -> int:
 def structures_of(labelled: Sequence[Labelled]) -> list[Atoms]:
     """The structures alone."""
     return [one.atoms for one in labelled]
-
-
-def elements_of(frames: Sequence[Atoms]) -> list[str]:
-    """Symbols of all elements in the structures."""
-    return sorted({symbol for atoms in frames for symbol in atoms.symbols})
 
 
 def on_level_of_model(
