@@ -67,7 +67,7 @@ def checked(
         train=train, valid=valid, foundation=foundation, model=model, comparison=comparison,
         keys=keys, device=device,
     )  # fmt: skip
-    result.tables.append(scales(train, slope, correlation, pairs, subject.residual))
+    result.tables.append(scales(train, slope, correlation, pairs))
     result.notes.append(training_command(subject))
     return result
 
@@ -214,9 +214,7 @@ def left_table(fit: CompositionFit, comparison: Comparison | None) -> Table:
     return Table("What is left of the energies", ("after", "meV/atom"), rows)
 
 
-def scales(
-    train: Survey, slope: float, correlation: float, pairs: int, residual: float | None
-) -> Table:
+def scales(train: Survey, slope: float, correlation: float, pairs: int) -> Table:
     """Lengths, forces and how they go together."""
     rows: list[list[Any]] = [
         ["shortest distance, Å", min(train.shortest)],
@@ -226,6 +224,4 @@ def scales(
         ["their energies over the work of the forces, slope", slope],
         ["the same, correlation", correlation],
     ]
-    if residual is not None:
-        rows.append(["the foundation's own Taylor residual, meV/atom", residual])
     return Table("Scales", ("quantity", "value"), [row for row in rows if np.isfinite(row[1])])

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from mace_weak.command.checking.foundation_checks import Comparison
-from mace_weak.command.checking.stiffness import heavier_weight, own_residual
 from mace_weak.command.checking.survey import Survey
 from mace_weak.command.frames import Keys
 from mace_weak.command.models import Model
@@ -41,24 +39,12 @@ class Subject:
         suitable = suitable_displacement(self.train)
         return suitable if suitable < 0.9 * DISPLACEMENT else DISPLACEMENT
 
-    @cached_property
-    def residual(self) -> float | None:
-        """The foundation's own Taylor residual, meV/atom."""
-        if self.model is None or self.comparison is None:
-            return None
-        return own_residual(self.model, self.comparison, length=self.displacement)
-
     @property
     def weak_options(self) -> dict[str, str]:
         """Options of the anchored Taylor loss, where the defaults do not suit."""
-        options = {}
-        if self.displacement != DISPLACEMENT:
-            options["weak_displacement"] = f"{self.displacement:.2g}"
-        if self.comparison is not None and self.residual is not None:
-            weight = heavier_weight(self.comparison, self.residual)
-            if weight is not None:
-                options["weak_taylor_weight"] = f"{weight:g}"
-        return options
+        if self.displacement == DISPLACEMENT:
+            return {}
+        return {"weak_displacement": f"{self.displacement:.2g}"}
 
 
 def suitable_displacement(survey: Survey) -> float:
