@@ -11,10 +11,10 @@ TESTS = Path(__file__).with_name("README.md")
 README = TESTS.parents[1] / "README.md"
 
 
-def roads(text: str, host: str, tested: Iterable[str], others: Mapping[str, str]) -> str:
+def roads_table(text: str, host: str, tested: Iterable[str], others: Mapping[str, str]) -> str:
     """``text`` of the tests' README with the host's roads.
 
-    ``tested`` are the rows of ``test_roads.py``, ``others`` the rows with a test of their own.
+    ``test_roads.py`` tests the rows ``tested``; ``others`` have a test of their own.
     """
     rows = [[road, "`test_roads.py`"] for road in tested]
     rows += [[road, f"`{test}`"] for road, test in others.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from readme_tables import README, TESTS, roads
+from readme_tables import README, TESTS, roads_table
 from tables import markdown_table, with_table
 from test_roads import OTHER_ROADS, ROADS
 
@@ -30,7 +30,7 @@ def updated() -> dict[Path, str]:
     table = markdown_table(["option", "default", "meaning"], options)
     return {
         README: with_table(README.read_text(), "options", table),
-        TESTS: roads(TESTS.read_text(), "mace", ROADS, OTHER_ROADS),
+        TESTS: roads_table(TESTS.read_text(), "mace", ROADS, OTHER_ROADS),
     }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from datafiles import RECIPES
-from readme_tables import README, TESTS, roads
+from readme_tables import README, TESTS, roads_table
+from roads import OTHER_ROADS, ROADS
 from tables import with_table
-from test_roads import OTHER_ROADS, ROADS
 
 
 def updated() -> dict[Path, str]:
@@ -16,7 +16,7 @@ def updated() -> dict[Path, str]:
     block = f"```yaml\n{config}```"
     return {
         README: with_table(README.read_text(), "nequip config", block),
-        TESTS: roads(TESTS.read_text(), "nequip", ROADS, OTHER_ROADS),
+        TESTS: roads_table(TESTS.read_text(), "nequip", ROADS, OTHER_ROADS),
     }
 
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from readme import updated
 from readme_commands import calls, users_folder
 from readme_tables import README, require_tests
-from test_roads import OTHER_ROADS
+from roads import OTHER_ROADS
 from training import CUTOFF, ETHANOL_SHIFTS, LOSSES, MODULES, base_config
 
 from mace_weak.command.checking.nequip_advice import per_type

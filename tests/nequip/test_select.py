@@ -9,7 +9,7 @@ import pytest
 import typer
 from ase.io import read, write
 from datafiles import QUICKSTART
-from test_roads import Start
+from roads import Start
 from training import train
 from typer.testing import CliRunner
 
