@@ -31,12 +31,12 @@ from matscipy.calculators.manybody.explicit_forms.stillinger_weber import (
 from tqdm import tqdm
 
 LATTICE_CONSTANT = 5.431  # Å
-KINDS = {
+KINDS = {  # and the temperatures of their trajectories, K
     "crystal": (300, 900, 1500),
     "vacancy": (300, 900, 1500),
     "slab": (300, 900),
     "liquid": (4000,),
-}  # K
+}
 
 
 def silicon_calculator() -> Manybody:
