@@ -124,23 +124,29 @@ def label(frame: Atoms, calculator: Calculator) -> None:
     frame.info.update(labels)
 
 
-def frames_of_all(level: Level, seed: int) -> Iterator[Atoms]:
-    """The labelled frames of all trajectories; each has a cell of its own."""
+def frames_of_kinds(level: Level, seed: int) -> Iterator[tuple[str, Atoms]]:
+    """The frames of all trajectories and their kinds; each trajectory has a cell of its own."""
     generator = np.random.default_rng(seed)
     for kind, temperatures in KINDS.items():
         for number in tqdm(range(level.trajectories[kind]), desc=kind):
             atoms = strained(start(kind, level), generator)
             temperature = temperatures[number % len(temperatures)]
-            for frame in sample(
+            frames = sample(
                 atoms, temperature=temperature, frames=level.frames, generator=generator
-            ):
-                try:
-                    label(frame, level.calculator())
-                except CalculationFailed as error:  # of a molten cell, say
-                    tqdm.write(f"a frame of {kind} is left out: {error}")
-                    continue
-                frame.info["config_type"] = kind
-                yield frame
+            )
+            yield from ((kind, frame) for frame in frames)
+
+
+def frames_of_all(level: Level, seed: int) -> Iterator[Atoms]:
+    """The frames with their labels, but for those that the level gives none for."""
+    for kind, frame in frames_of_kinds(level, seed):
+        try:
+            label(frame, level.calculator())
+        except CalculationFailed as error:  # of a molten cell, say
+            tqdm.write(f"a frame of {kind} is left out: {error}")
+            continue
+        frame.info["config_type"] = kind
+        yield frame
 
 
 def main() -> None:

@@ -34,17 +34,11 @@ class Subject:
         return self.comparison is not None and self.comparison.unrelated
 
     @property
-    def displacement(self) -> float:
-        """Its length in Å: the default, or less where the bonds are too short for it."""
-        suitable = suitable_displacement(self.train)
-        return suitable if suitable < 0.9 * DISPLACEMENT else DISPLACEMENT
-
-    @property
     def weak_options(self) -> dict[str, str]:
         """Options of the anchored Taylor loss, where the defaults do not suit."""
-        if self.displacement == DISPLACEMENT:
-            return {}
-        return {"weak_displacement": f"{self.displacement:.2g}"}
+        suitable = suitable_displacement(self.train)
+        # less only where the bonds are too short for the default
+        return {"weak_displacement": f"{suitable:.2g}"} if suitable < 0.9 * DISPLACEMENT else {}
 
 
 def suitable_displacement(survey: Survey) -> float:

@@ -53,18 +53,10 @@ def by_length(residuals: np.ndarray) -> dict[float, float]:
 
 def residuals_along(atoms: Atoms, calculator: Calculator, direction: np.ndarray) -> np.ndarray:
     """r in eV for each length along ``direction`` (n_atoms, 3), which is of length 1 Å."""
-    at_rest = energy_and_forces(atoms, calculator, np.zeros_like(direction))
-    return np.array(
-        [taylor_residual(atoms, calculator, length * direction, *at_rest) for length in LENGTHS]
-    )
-
-
-def taylor_residual(
-    atoms: Atoms, calculator: Calculator, step: np.ndarray, energy: float, forces: np.ndarray
-) -> float:
-    """r in eV at ``atoms`` moved by ``step``, from their ``energy`` and ``forces`` at rest."""
-    there, _ = energy_and_forces(atoms, calculator, step)
-    return there - (energy - float(np.sum(forces * step)))
+    energy, forces = energy_and_forces(atoms, calculator, np.zeros_like(direction))
+    steps = [length * direction for length in LENGTHS]
+    there = [energy_and_forces(atoms, calculator, step)[0] for step in steps]
+    return np.array(there) - (energy - np.array([np.sum(forces * step) for step in steps]))
 
 
 def loop_work(frames: Sequence[Atoms], calculator: Calculator, *, seed: int) -> tuple[float, float]:
