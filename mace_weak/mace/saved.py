@@ -14,13 +14,17 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
-from mace.calculators import MACECalculator, mace_mp
+from mace.calculators import MACECalculator, mace_mp, mace_off, mace_omol
+from mace.calculators.foundations_models import mace_mp_urls
 from mace.data import AtomicData, config_from_atoms
 from mace.modules.utils import extract_invariant
 from mace.tools import AtomicNumberTable
 from mace.tools.torch_geometric.batch import Batch
 
 from mace_weak.errors import WeakLossError
+
+MACE_OFF = {f"{size}_off": size for size in ("small", "medium", "large")}
+MACE_OMOL = "mace_omol"
 
 
 @dataclass(frozen=True)
@@ -94,21 +98,40 @@ def several_heads(path: str, heads: Sequence[str]) -> WeakLossError:
 
 
 def load_saved(path: str, *, device: str, dtype: str) -> SavedModel:
-    """The model in a file, or MACE's foundation model of that name.
+    """The model in a file, or the foundation model that ``mace_run_train`` has by that name.
 
-    ``dtype`` is ``float32`` or ``float64``; empty: as saved.
+    ``dtype`` is ``float32`` or ``float64``; empty: as saved, and ``float32`` for one by name.
 
     Raises:
         WeakLossError: if there is neither, or the model has several heads and none called default.
     """
-    if Path(path).is_file():
-        try:
-            return SavedModel(MACECalculator(model_paths=path, device=device, default_dtype=dtype))
-        except ValueError as error:
-            heads = getattr(torch.load(path, map_location="cpu", weights_only=False), "heads", ())
-            if len(heads) < 2:
-                raise
-            raise several_heads(path, heads) from error
-    if Path(path).suffix or "/" in path:
-        raise WeakLossError(f"there is no model file '{path}'")
-    return SavedModel(mace_mp(model=path, device=device, default_dtype=dtype or "float32"))
+    is_file = Path(path).is_file()
+    if is_file:
+        model = torch.load(path, map_location=device, weights_only=False)
+    else:
+        model = foundation_model(path, device=device)
+    heads = getattr(model, "heads", None) or ["default"]
+    if len(heads) > 1 and "default" not in [head.lower() for head in heads]:
+        raise several_heads(path, heads)
+    dtype = dtype or ("" if is_file else "float32")
+    return SavedModel(MACECalculator(models=model, device=device, default_dtype=dtype))
+
+
+def foundation_model(name: str, *, device: str) -> torch.nn.Module:
+    """The foundation model that ``mace_run_train --foundation_model`` has by that name.
+
+    MACE downloads it where it is not kept yet.
+
+    Raises:
+        WeakLossError: if there is none.
+    """
+    if name in mace_mp_urls:
+        return mace_mp(model=name, device=device, return_raw_model=True)
+    if name in MACE_OFF:
+        return mace_off(model=MACE_OFF[name], device=device, return_raw_model=True)
+    if name == MACE_OMOL:
+        return mace_omol(device=device, return_raw_model=True)
+    raise WeakLossError(
+        f"there is no model file '{name}'; by name MACE has "
+        f"{', '.join([*mace_mp_urls, *MACE_OFF, MACE_OMOL])}"
+    )

@@ -7,18 +7,33 @@ from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
-from mace.calculators.foundations_models import mace_mp_urls
+from ase.io import read
+from mace.calculators.foundations_models import mace_mp_urls, mace_off_urls
 from mace_host import model_file, predict
 from training import FINETUNE, train
 
+from mace_weak.command.models import load_model
+from mace_weak.command.models import predict as predictions
+from mace_weak.errors import WeakLossError
+
+SMALL = PurePosixPath(mace_mp_urls["small"]).name
+KEPT = {  # the file's name where MACE keeps it
+    "small": "".join(character for character in SMALL if character.isalnum() or character == "_"),
+    "small_off": PurePosixPath(mace_off_urls["small"]).name,
+    "mace_omol": "MACE-omol-0-extra-large-1024.model",
+}
+
 
 @pytest.fixture
-def small(tmp_path, foundation, monkeypatch) -> str:
+def kept(tmp_path, foundation, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    url = PurePosixPath(mace_mp_urls["small"]).name
     (tmp_path / "cache" / "mace").mkdir(parents=True)
-    kept = "".join(character for character in url if character.isalnum() or character == "_")
-    shutil.copy(foundation, tmp_path / "cache" / "mace" / kept)
+    for file in KEPT.values():
+        shutil.copy(foundation, tmp_path / "cache" / "mace" / file)
+
+
+@pytest.fixture
+def small(kept) -> str:
     return "small"
 
 
@@ -38,3 +53,17 @@ def test_the_recipes_predict_by_it(files, foundation, small):
 def test_a_name_that_mace_does_not_know_is_refused():
     with pytest.raises(SystemExit, match="no model file 'smal'; by name MACE has small, medium"):
         model_file("smal")
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_the_command_predicts_by_all_names_of_mace_run_train(files, foundation, kept, name):
+    frames = read(files.ethanol, ":2")
+    models = [load_model(model, dtype="float64") for model in (name, str(foundation))]
+    by_name, by_file = (predictions(model, frames) for model in models)
+    for one, other in zip(by_name, by_file, strict=True):
+        assert np.array_equal(one.forces, other.forces)
+
+
+def test_a_name_that_the_command_does_not_know_is_refused():
+    with pytest.raises(WeakLossError, match=r"no model file 'smal'; .* small, .* small_off"):
+        load_model("smal")
