@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from mace_weak.displacements import drawn
+from mace_weak.evidence import Evidence, Knowledge, weigh
 from mace_weak.options import WeakOptions
 from mace_weak.schedules import REFERENCE_LEARNING_RATE, schedule_factor
 
@@ -18,7 +20,7 @@ class Course:
 
     ``eligible`` tells of each structure of the training set whether it takes the weak terms.
     ``max_num_epochs`` is the length of the run, in epochs, that the schedule spans.
-    ``order`` is that of the expansion.
+    ``order`` is that of the expansion, which the ``evidence`` of the training set may have set.
     ``resample`` is off where a line search needs one objective for the whole run.
     """
 
@@ -28,6 +30,8 @@ class Course:
     max_num_epochs: float
     order: int
     anchored: bool = False
+    from_scratch: bool = False
+    evidence: Evidence | None = None
     resample: bool = True
     eligible: Sequence[bool] = ()
     steps_per_epoch: int = 1
@@ -35,7 +39,35 @@ class Course:
     @property
     def base_weights(self) -> dict[str, float]:
         """Weights of the terms relative to the energy term, before the schedule."""
-        return self.options.weights(self.name, anchored=self.anchored)
+        return self.options.weights(
+            self.name, anchored=self.anchored, order=self.order, forces_open=self.forces_open
+        )
+
+    @property
+    def forces_open(self) -> bool:
+        """Whether the anchor tells more of the forces than the labels do."""
+        return self.evidence is not None and self.evidence.forces_open
+
+    def weigh(self, structures: Iterable[Knowledge]) -> None:
+        """Choose order and weights by the training set, where the options leave them open.
+
+        The structures are asked for only where they matter.
+        """
+        if self.options.order == "1" or not self.anchored or self.from_scratch:
+            return
+        self.evidence = weigh(structures)
+        self.order = self.options.expansion_order(
+            anchored=True, from_scratch=False, forces_open=self.forces_open
+        )
+
+    def per_size(self, residual: Tensor, n_atoms: Tensor) -> Tensor:
+        """What is penalised of residuals (n_structures,) in eV, alike in structures of any size.
+
+        A residual of order 1 adds up over the atoms, as energies do: r/N. One of order 0 is the
+        work of random displacements, whose sum grows with √N only: r/√N.
+        """
+        size = n_atoms.to(residual)
+        return residual / (size if self.order else size.sqrt())
 
     def seeds(self, epoch: int) -> tuple[int, int]:
         """What the randomness of a step depends on, beside the structure."""
@@ -68,9 +100,11 @@ class Course:
         options = self.options
         weights = self.weights(options.start_epoch, 0, learning_rate)
         listed = ", ".join(f"{term} {weight:g}" for term, weight in weights.items()) or "none"
+        reason = f" by {self.evidence}" if self.evidence else ""
         return (
             f"{self.name}, weights relative to the energy term: {listed} at the start (schedule "
-            f"{options.schedule}), order {self.order}, displacement {options.displacement:g} Å"
+            f"{options.schedule}), displacement {options.displacement:g} Å, order {self.order}"
+            f"{reason}"
         )
 
     def rows(self, structures: Sequence[int], epoch: int) -> list[int]:

@@ -14,16 +14,18 @@ from mace_weak.errors import WeakLossError
 from mace_weak.losses import SPATIAL, TAYLOR, loss_terms
 from mace_weak.option import PREFIX, Option, finite, whole
 from mace_weak.schedules import LEARNING_RATE, REFERENCE_LEARNING_RATE, SCHEDULES
+from mace_weak.weights import (
+    ANCHORED_WEIGHTS,
+    ANCHORED_WEIGHTS_OF_ORDER_0,
+    FORCES_OPEN,
+    PLAIN_WEIGHTS,
+    default_weights,
+)
 
 AUTO = "auto"
 NONE = "none"
 MODEL_LABELS = "model"
 REFERENCE_LABELS = "reference"
-
-# default weights relative to the supervised energy term: measured in recipes/quickstart; the
-# spatial residual has twice the mean square length, |d − d′|², so its square is four times as large
-ANCHORED_WEIGHTS = {TAYLOR: 10.0, SPATIAL: 2.5}
-PLAIN_WEIGHTS = {TAYLOR: 0.001, SPATIAL: 0.001}
 
 
 def _weight(value: Any) -> float | str:
@@ -47,7 +49,9 @@ def _weight_option(term: str, name: str) -> Option:
         range="a number of at least 0, or auto",
         meaning=(
             f"weight of the {name} term relative to the supervised per-atom energy term (no "
-            f"unit); auto: {ANCHORED_WEIGHTS[term]:g} with an anchor, {PLAIN_WEIGHTS[term]:g} "
+            f"unit); auto: {ANCHORED_WEIGHTS[term]:g} with an anchor (of order 0 "
+            f"{ANCHORED_WEIGHTS_OF_ORDER_0[term]:g}, and {FORCES_OPEN:g} times that where the "
+            f"labels are too few to tell the forces), {PLAIN_WEIGHTS[term]:g} "
             "without, where the term is a curvature penalty (the prior that the energy surface "
             "is flat); half of that in a loss with both terms"
         ),
@@ -106,7 +110,8 @@ OPTIONS: tuple[Option, ...] = (
         meaning=(
             "order of the expansion: 1, the published losses; 0, which leaves out the forces: the "
             "model keeps the anchor's forces, not its curvature alone (needs an anchor); auto: 0 "
-            "for a model trained from scratch with an anchor, else 1"
+            "with an anchor, for a model trained from scratch or where the labels are too few to "
+            "tell the forces, else 1"
         ),
     ),
     Option(
@@ -189,38 +194,35 @@ class WeakOptions:
             }
         )
 
-    def weights(self, name: str, *, anchored: bool) -> dict[str, float]:
+    def weights(
+        self, name: str, *, anchored: bool, order: int = 1, forces_open: bool = False
+    ) -> dict[str, float]:
         """Weights of the terms of the loss ``name``: as given, or the defaults."""
         given = {TAYLOR: self.taylor_weight, SPATIAL: self.spatial_weight}
-        default = default_weights(name, anchored=anchored)
+        default = default_weights(name, anchored=anchored, order=order, forces_open=forces_open)
         return {
             term: default[term] if isinstance(given[term], str) else float(given[term])
             for term in default
         }
 
-    def expansion_order(self, *, anchored: bool, from_scratch: bool) -> int:
+    def expansion_order(
+        self, *, anchored: bool, from_scratch: bool, forces_open: bool = False
+    ) -> int:
         """Order of the expansion, 0 or 1: as given, or the default.
+
+        ``forces_open`` is whether the anchor tells more of the forces than the labels do.
 
         Raises:
             WeakLossError: if it is 0 without an anchor, which would hold all forces at zero.
         """
         if self.order == AUTO:
-            return 0 if anchored and from_scratch else 1
+            return 0 if anchored and (from_scratch or forces_open) else 1
         if self.order == "0" and not anchored:
             raise WeakLossError(
                 "weak_order 0 without an anchor would hold the forces at zero: give a foundation "
                 "model or weak_anchor, or weak_order 1"
             )
         return int(self.order)
-
-
-def default_weights(name: str, *, anchored: bool) -> dict[str, float]:
-    """Weights of the terms of the loss ``name`` relative to the energy term, by themselves.
-
-    The penalties of both terms are of one size, so that together they share the weight.
-    """
-    weights, terms = ANCHORED_WEIGHTS if anchored else PLAIN_WEIGHTS, loss_terms(name)
-    return {term: weights[term] / len(terms) for term in terms}
 
 
 def refuse_idle(name: str, given: Collection[str]) -> None:

@@ -54,7 +54,7 @@ def course(order: int = 1) -> Course:
 def expected_ratios(frames: list[Atoms], order: int = 1) -> dict[str, float]:
     """Σ (r/N)² w s over Σ (ΔE/N)² of each term, in the first step of the third epoch.
 
-    ``order`` is that of the expansion.
+    ``order`` is that of the expansion; at 0 the term is of r/√N.
     """
     potential = AnalyticPotential(*joined(frames), ENERGY)
     sizes = torch.tensor([len(atoms) for atoms in frames])
@@ -71,7 +71,8 @@ def expected_ratios(frames: list[Atoms], order: int = 1) -> dict[str, float]:
     residuals = weak_residuals(potential, displacements, ("taylor", "spatial"), order=order)
     labels = torch.tensor([atoms.info["REF_energy"] for atoms in frames], dtype=torch.float64)
     error = ((potential.rest().energy - labels) / sizes).square().mean()
+    per_size = sizes if order else sizes.double().sqrt()
     return {
-        term: (weight * (residuals[term] / sizes).square().mean() / error).item()
+        term: (weight * (residuals[term] / per_size).square().mean() / error).item()
         for term, weight in run.weights(epoch, 0, LEARNING_RATE).items()
     }

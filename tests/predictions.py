@@ -1,12 +1,16 @@
-"""What a calculator says of structures, to hold against what the command says."""
+"""What a model says of structures, to hold against what is made of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.io import write
+
+from mace_weak.command.models import load_model
 
 
 def calculated(calculator: Calculator, frames: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
@@ -25,3 +29,15 @@ def softened(calculator: Calculator, frames: Sequence[Atoms], slope: float) -> l
         atoms.info["REF_energy"] = energy / slope - 1000.0
         atoms.arrays["REF_forces"] = forces / slope
     return list(frames)
+
+
+def relabelled(
+    path: Path, frames: Sequence[Atoms], model: Path, *, energy_key: str = "REF_energy"
+) -> Path:
+    """The structures with a model's own energies, and no forces."""
+    calculator = load_model(str(model)).calculator
+    for atoms, (energy, _) in zip(frames, calculated(calculator, frames), strict=True):
+        atoms.info = {energy_key: energy}
+        atoms.arrays.pop("REF_forces")
+    write(path, frames)
+    return path

@@ -7,9 +7,11 @@ import torch
 
 from mace_weak.course import Course, learning_rate_of
 from mace_weak.errors import NonFiniteWeakLossError
-from mace_weak.options import ANCHORED_WEIGHTS, PLAIN_WEIGHTS, WeakOptions
+from mace_weak.evidence import Knowledge
+from mace_weak.options import WeakOptions
 from mace_weak.schedules import REFERENCE_LEARNING_RATE, SCHEDULES
 from mace_weak.step import require_finite
+from mace_weak.weights import ANCHORED_WEIGHTS, PLAIN_WEIGHTS
 
 RATE = 0.004
 
@@ -32,6 +34,42 @@ def test_the_default_weights_depend_on_the_anchor(anchored, table):
     for name in ("weak_taylor", "weak_spatial"):
         (weight,) = course_of(name, anchored=anchored).base_weights.items()
         assert weight in table.items()
+
+
+OPEN = [Knowledge((9, 1), -float(energy), -1.1 * float(energy), False) for energy in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("options", "anchored", "from_scratch", "order"),
+    [
+        ({}, True, False, 0),
+        ({"order": 1}, True, False, 1),
+        ({}, False, False, 1),
+        ({}, True, True, 1),
+    ],
+    ids=["open", "given", "no anchor", "from scratch"],
+)
+def test_few_labels_set_the_order_where_it_is_left_open(options, anchored, from_scratch, order):
+    course = course_of(anchored=anchored, **options)
+    course.from_scratch = from_scratch
+    course.weigh(OPEN)
+    assert course.order == order
+    assert ("4 labels for 30 coordinates" in course.described(RATE)) == (order == 0)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_a_weight_means_the_same_for_a_structure_of_any_size(order):
+    """For many of one thing side by side: their works add up at random, their curvatures do not."""
+    course = course_of()
+    course.order = order
+    generator = torch.Generator().manual_seed(0)
+    moves = torch.randn(4000, 64, 3, generator=generator, dtype=torch.float64)
+    per_atom = moves[..., 0] if order == 0 else moves.square().sum(-1) / 2
+    means = [
+        course.per_size(per_atom[:, :n].sum(-1), torch.full((4000,), n)).square().mean()
+        for n in (8, 64)
+    ]
+    assert means[1] == pytest.approx(float(means[0]), rel=0.15)
 
 
 def test_the_schedule_falls_within_the_epochs():

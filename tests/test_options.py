@@ -7,7 +7,14 @@ import pytest
 from mace_weak.errors import WeakLossError
 from mace_weak.losses import SPATIAL, TAYLOR, loss_terms
 from mace_weak.option import PREFIX
-from mace_weak.options import ANCHORED_WEIGHTS, OPTIONS, PLAIN_WEIGHTS, WeakOptions, default_weights
+from mace_weak.options import OPTIONS, WeakOptions
+from mace_weak.weights import (
+    ANCHORED_WEIGHTS,
+    ANCHORED_WEIGHTS_OF_ORDER_0,
+    FORCES_OPEN,
+    PLAIN_WEIGHTS,
+    default_weights,
+)
 
 
 def test_defaults_pass_their_own_checks():
@@ -55,18 +62,24 @@ def test_text_and_numbers_are_read_alike():
 
 
 @pytest.mark.parametrize(
-    ("given", "anchored", "from_scratch", "expected"),
+    ("given", "anchored", "from_scratch", "forces_open", "expected"),
     [
-        ("auto", True, True, 0),
-        ("auto", True, False, 1),
-        ("auto", False, True, 1),
-        (0, True, False, 0),
-        ("1", True, True, 1),
+        ("auto", True, True, False, 0),
+        ("auto", True, False, False, 1),
+        ("auto", True, False, True, 0),
+        ("auto", False, True, False, 1),
+        (0, True, False, False, 0),
+        ("1", True, True, True, 1),
     ],
 )
-def test_the_order_depends_on_the_anchor_and_the_start(given, anchored, from_scratch, expected):
+def test_the_order_depends_on_the_anchor_the_start_and_the_labels(
+    given, anchored, from_scratch, forces_open, expected
+):
     options = WeakOptions.from_mapping({"weak_order": given})
-    assert options.expansion_order(anchored=anchored, from_scratch=from_scratch) == expected
+    found = options.expansion_order(
+        anchored=anchored, from_scratch=from_scratch, forces_open=forces_open
+    )
+    assert found == expected
 
 
 def test_order_0_without_an_anchor_is_refused():
@@ -80,6 +93,16 @@ def test_the_default_weight_depends_on_the_anchor():
     assert options.weights("weak_taylor", anchored=True) == {TAYLOR: ANCHORED_WEIGHTS[TAYLOR]}
     assert options.weights("weak_taylor", anchored=False) == {TAYLOR: PLAIN_WEIGHTS[TAYLOR]}
     assert options.weights("weak_spatial", anchored=False) == {SPATIAL: 0.5}
+
+
+@pytest.mark.parametrize(("forces_open", "factor"), [(True, FORCES_OPEN), (False, 1.0)])
+def test_the_default_weight_of_order_0_depends_on_the_labels(forces_open, factor):
+    for name, term in (("weak_taylor", TAYLOR), ("weak_spatial", SPATIAL)):
+        found = default_weights(name, anchored=True, order=0, forces_open=forces_open)
+        assert found == {term: factor * ANCHORED_WEIGHTS_OF_ORDER_0[term]}
+    assert default_weights(
+        "weak_taylor", anchored=True, order=1, forces_open=forces_open
+    ) == default_weights("weak_taylor", anchored=True)
 
 
 def test_two_terms_share_the_default_weight():

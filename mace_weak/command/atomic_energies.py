@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
+from mace_weak.compositions import fit_atoms
+
 
 @dataclass(frozen=True)
 class CompositionFit:
@@ -44,7 +46,6 @@ def fit_composition(
     counts = np.array(
         [[atoms.symbols.count(symbol) for symbol in elements] for atoms in frames], dtype=float
     )
-    solution, _, rank, _ = np.linalg.lstsq(counts, energies, rcond=None)
-    residuals = (energies - counts @ solution) / counts.sum(axis=1)
-    fitted = dict(zip(elements, solution.tolist(), strict=True))
-    return CompositionFit(fitted, residuals, unique=rank == len(elements))
+    fit = fit_atoms(counts, energies)
+    fitted = dict(zip(elements, fit.energies.tolist(), strict=True))
+    return CompositionFit(fitted, fit.residuals, unique=fit.unique)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
 from mace_weak.errors import WeakLossError
+from mace_weak.evidence import Knowledge
 from mace_weak.mace.anchor import Anchor
 from mace_weak.mace.graphs import whole_graph
 from mace_weak.mace.potential import extra_inputs
@@ -94,6 +96,28 @@ def prepare_training_set(
         )
         eligible.extend([weak] * len(dataset))
     return eligible
+
+
+def knowledge(
+    train_set: Any, eligible: Sequence[bool], *, n_heads: int, use_forces: bool
+) -> Iterator[Knowledge]:
+    """What is known of the structures of a prepared, anchored training set that are eligible.
+
+    Atoms of another head are of another kind, as its level of theory may have another zero.
+    ``use_forces`` is whether the training uses force labels.
+    """
+    for number, weak in enumerate(eligible):
+        if not weak:
+            continue
+        data = train_set[number]
+        counts = torch.zeros(n_heads, data["node_attrs"].shape[1], dtype=torch.int)
+        counts[int(data["head"])] = data["node_attrs"].sum(dim=0).round().int()
+        yield Knowledge(
+            counts=tuple(counts.flatten().tolist()),
+            energy=float(data["energy"]) if data["energy_weight"] > 0 else math.nan,
+            anchor_energy=float(data[ANCHOR_ENERGY]),
+            has_forces=use_forces and bool(data["forces_weight"] > 0),
+        )
 
 
 def check_packed_labels(dataset: Any, head: str) -> None:

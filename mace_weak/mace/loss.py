@@ -19,7 +19,7 @@ from mace_weak.penalties import Penalty, absolute, huber, squared
 
 
 class WeakLoss(torch.nn.Module):
-    """L = L_supervised + w_E Σ_t w_t s(t) mean_S[ w_S ℓ(r_t(S)/N) ].
+    """L = L_supervised + w_E Σ_t w_t s(t) mean_S[ w_S ℓ(r_t(S)/N) ], of order 0 with ℓ(r_t(S)/√N).
 
     w_E is the supervised energy weight, w_t the weight of the term, s its schedule, w_S MACE's
     weight of the structure, and ℓ the penalty that the supervised loss puts on the per-atom
@@ -104,7 +104,7 @@ class WeakLoss(torch.nn.Module):
         energy_weight = self.validation_loss.get_buffer("energy_weight")
         parts = {}
         for term, residual in residuals.items():
-            penalties = structure_weight * self.penalty(residual / n_atoms)
+            penalties = structure_weight * self.penalty(bridge.course.per_size(residual, n_atoms))
             everywhere = selection.scattered(penalties, ref.num_graphs)
             parts[term] = weights[term] * energy_weight * reduce_loss(everywhere, ddp)
         return parts, residuals, positions

@@ -17,7 +17,7 @@ from mace_weak.mace.accelerated import check_accelerated
 from mace_weak.mace.anchor import Anchor, load_anchor_model, make_anchor
 from mace_weak.mace.atomic_energies import take_atomic_energies
 from mace_weak.mace.bridge import Bridge
-from mace_weak.mace.dataset import prepare_training_set
+from mace_weak.mace.dataset import knowledge, prepare_training_set
 from mace_weak.mace.files import REPLAY_HEAD, check_training_files
 from mace_weak.mace.ledger import Ledger, ReportingLogger
 from mace_weak.mace.loss import WeakLoss
@@ -45,9 +45,8 @@ class WeakSession:
         anchored = self.anchor_model is not None or (
             options.anchor == AUTO and args.foundation_model is not None
         )
-        order = options.expansion_order(
-            anchored=anchored, from_scratch=args.foundation_model is None
-        )
+        from_scratch = args.foundation_model is None
+        order = options.expansion_order(anchored=anchored, from_scratch=from_scratch)
         check_training_files(args, options, base_loss, anchored=anchored)
         self.bridge = Bridge(
             Course(
@@ -56,6 +55,7 @@ class WeakSession:
                 seed=args.seed,
                 max_num_epochs=args.max_num_epochs,
                 order=order,
+                from_scratch=from_scratch,
                 resample=not args.lbfgs,
             )
         )
@@ -130,6 +130,14 @@ class WeakSession:
             anchor=bridge.anchor,
             batch_size=self.args.batch_size,
             device=device,
+        )
+        course.weigh(
+            knowledge(
+                loader.dataset,
+                course.eligible,
+                n_heads=len(self.heads),
+                use_forces=self.args.forces_weight > 0,
+            )
         )
         logging.info(
             "Weak losses: %s, anchor %s, heads %s",

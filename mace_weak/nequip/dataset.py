@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from nequip.data import AtomicDataDict
 from torch.utils.data import DataLoader, Dataset
 
 from mace_weak.errors import WeakLossError
+from mace_weak.evidence import Knowledge
 from mace_weak.nequip.anchor import Anchor
 from mace_weak.nequip.fields import ANCHOR_ENERGY, ANCHOR_FORCES, STRUCTURE
 from mace_weak.nequip.graphs import Graph, inputs_of
@@ -68,6 +70,23 @@ def check_labels(
         for field in counts:
             counts[field] += field in data and not bool(torch.isnan(data[field]).any())
     return counts
+
+
+def knowledge(
+    dataset: WeakDataset, *, n_types: int, fields: Collection[str]
+) -> Iterator[Knowledge]:
+    """What is known of the structures of an anchored training set, whose labels are ``fields``."""
+    for number in range(len(dataset)):
+        data = dataset[number]
+        counts = torch.bincount(data[AtomicDataDict.ATOM_TYPE_KEY].flatten(), minlength=n_types)
+        used = AtomicDataDict.FORCE_KEY in fields
+        forces = data[AtomicDataDict.FORCE_KEY] if used else torch.tensor(math.nan)
+        yield Knowledge(
+            counts=tuple(counts.tolist()),
+            energy=float(data[AtomicDataDict.TOTAL_ENERGY_KEY]),
+            anchor_energy=float(data[ANCHOR_ENERGY]),
+            has_forces=not bool(torch.isnan(forces).any()),
+        )
 
 
 def anchor_dataset_labels(

@@ -22,7 +22,12 @@ from mace_weak.nequip.anchor import (
     load_anchor_model,
     make_anchor,
 )
-from mace_weak.nequip.dataset import WeakDataset, anchor_dataset_labels, check_labels
+from mace_weak.nequip.dataset import (
+    WeakDataset,
+    anchor_dataset_labels,
+    check_labels,
+    knowledge,
+)
 from mace_weak.nequip.fields import ANCHOR_ENERGY, ANCHOR_FORCES
 from mace_weak.nequip.graphs import Graph, atoms_of, inputs_of, per_structure
 from mace_weak.nequip.potential import GraphPotential, Models
@@ -88,10 +93,8 @@ def prepare_run(module: Any) -> WeakRun:
     datamodule = trainer.datamodule
     models = Models.of(module.sole_model)
     anchor = _make_anchor(module, options, explicit=loss.anchor_given)
-    order = options.expansion_order(
-        anchored=anchor is not None,
-        from_scratch=not any(foundation_builders(module.hparams["model"])),
-    )
+    from_scratch = not any(foundation_builders(module.hparams["model"]))
+    order = options.expansion_order(anchored=anchor is not None, from_scratch=from_scratch)
     (dataset,) = datamodule.train_dataset
     counts = check_labels(dataset, loss.fields, loss.ignore_nan)
     has_direction = anchor is not None or counts[AtomicDataDict.FORCE_KEY]
@@ -113,8 +116,11 @@ def prepare_run(module: Any) -> WeakRun:
         max_num_epochs=math.inf,
         order=order,
         anchored=anchor is not None,
+        from_scratch=from_scratch,
         eligible=[True] * len(dataset),
     )
+    n_types = len(module.sole_model.type_names)
+    course.weigh(knowledge(datamodule.train_dataset[0], n_types=n_types, fields=loss.fields))
     return WeakRun(course, models, anchor)
 
 

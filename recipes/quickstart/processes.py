@@ -16,7 +16,8 @@ from typing import Any
 from tqdm import tqdm
 
 from mace_weak.losses import LOSS_TERMS
-from mace_weak.options import AUTO, OPTIONS, default_weights
+from mace_weak.options import AUTO, OPTIONS
+from mace_weak.weights import default_weights
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -56,8 +57,14 @@ def defaults_of(loss: str | None) -> str:
     if loss not in LOSS_TERMS:
         return ""
     anchored, plain = (default_weights(loss, anchored=anchored) for anchored in (True, False))
+    few, many = (
+        default_weights(loss, anchored=True, order=0, forces_open=forces_open)
+        for forces_open in (True, False)
+    )
     weights = [
-        f"{term}_weight {anchored[term]:g} anchored and {plain[term]:g} plain" for term in anchored
+        f"{term}_weight {anchored[term]:g} anchored (order 0: {many[term]:g}, few labels: "
+        f"{few[term]:g}) and {plain[term]:g} plain"
+        for term in anchored
     ]
     others = [f"{option.name} {option.default}" for option in OPTIONS if option.default != AUTO]
     return ", ".join([*weights, *others])

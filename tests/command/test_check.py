@@ -206,3 +206,13 @@ def test_a_long_file_is_sampled(tmp_path):
     steps = list(found.steps)
     assert len(steps) >= SAMPLE - 1
     assert all(second.number == first.number + 1 for first, second in steps)
+
+
+def test_the_energies_for_each_coordinate_are_counted(tmp_path):
+    """Those of structures of one formula are told by all of its energies."""
+    frames = [*rattled(30), labelled(bulk("Cu", cubic=True) * (2, 1, 1))]
+    del frames[0].info["REF_energy"]
+    atoms = len(frames[0]) + len(frames[-1])
+    found = checked(written(tmp_path / "train.xyz", frames))
+    scales = dict(next(table.rows for table in found.tables if table.title == "Scales"))
+    assert scales["energies for each coordinate of the atoms"] == 30 / (3 * atoms)

@@ -7,6 +7,7 @@ import torch
 from ase.io import read
 from batches import batch_of
 from mace import modules
+from predictions import relabelled
 from training import FINETUNE, SCRATCH, train
 
 from mace_weak.course import Course
@@ -101,14 +102,21 @@ def test_the_weight_follows_the_learning_rate(finetune):
         assert one["loss_taylor"] == pytest.approx(factor * other["loss_taylor"], rel=1e-3)
 
 
-@pytest.mark.parametrize(("start", "order"), [("scratch", 0), ("foundation", 1)])
-def test_the_default_order_depends_on_the_start(tmp_path, files, foundation, start, order):
+@pytest.mark.parametrize(
+    ("start", "order"),
+    [("scratch", 0), ("foundation", 1), ("few energies", 0), ("few energies, forces", 1)],
+)
+def test_the_default_order_depends_on_the_start_and_the_labels(
+    tmp_path, files, foundation, start, order
+):
+    tuned = (*FINETUNE, f"--foundation_model={foundation}")
+    few = relabelled(tmp_path / "few.xyz", read(files.molecules, ":"), foundation)
     flags = {
         "scratch": (*SCRATCH, f"--train_file={files.molecules}"),
-        "foundation": (
-            *FINETUNE, f"--train_file={files.ethanol}", f"--foundation_model={foundation}"
-        ),
-    }  # fmt: skip
+        "foundation": (*tuned, f"--train_file={files.ethanol}"),
+        "few energies": (*tuned, f"--train_file={few}"),
+        "few energies, forces": (*tuned, f"--train_file={files.molecules}"),
+    }
     anchored = (*flags[start], "--loss=weak_taylor", f"--weak_anchor={foundation}")
     parts = {
         given: train(tmp_path / given, *anchored, f"--weak_order={given}").column("loss_taylor")

@@ -67,6 +67,9 @@ ROADS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 # Further rows, which need a test of their own.
 OTHER_ROADS: dict[str, str] = {
+    "order 0 by itself: from scratch, or with few energies for the atoms": (
+        "test_loss.py::test_the_default_order_depends_on_the_start_and_the_labels"
+    ),
     "`--restart_latest`: goes on as an uninterrupted run": (
         "test_restart.py::test_a_restart_equals_an_uninterrupted_run"
     ),

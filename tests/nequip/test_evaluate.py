@@ -10,9 +10,8 @@ from ase.io import read
 from commands import run_command
 from console import proposed_words, result_of, rows_of
 from nequip.integrations.ase import NequIPCalculator
-from predictions import calculated
+from predictions import calculated, relabelled
 from readme_commands import ROOT
-from relabelling import relabelled
 
 from mace_weak.command.checking.advice import training_command
 from mace_weak.command.checking.subject import Subject

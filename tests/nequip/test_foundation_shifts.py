@@ -5,7 +5,7 @@ from __future__ import annotations
 import nequip_host
 import pytest
 from ase.io import read
-from relabelling import relabelled
+from predictions import relabelled
 
 from mace_weak.command.models import load_model
 

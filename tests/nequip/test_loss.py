@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import torch
 from agreement import ENERGY, LEARNING_RATE, SETTINGS, course, expected_ratios, labelled_frames
+from ase.io import read
 from batches import batch_of
+from conftest import from_package
 from e3nn.o3 import Irreps
 from nequip.data import AtomicDataDict
 from nequip.nn import ForceStressOutput, GraphModel, GraphModuleMixin
+from predictions import relabelled
 from training import base_config, changed, train, weak_config
 
 from mace_weak.errors import NonFiniteWeakLossError, WeakLossError
@@ -166,11 +169,21 @@ def test_the_weight_follows_the_learning_rate(tmp_path, finetune):
         assert one["weak_taylor"] == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize(("start", "order"), [("scratch", 0), ("foundation", 1)])
-def test_the_default_order_depends_on_the_start(
+@pytest.mark.parametrize(
+    ("start", "order"),
+    [("scratch", 0), ("foundation", 1), ("few energies", 0), ("few energies, forces", 1)],
+)
+def test_the_default_order_depends_on_the_start_and_the_labels(
     tmp_path, files, foundation, finetune, start, order
 ):
-    config = finetune if start == "foundation" else base_config(files.molecules)
+    few = relabelled(tmp_path / "few.xyz", read(files.molecules, ":"), foundation)
+    model = {"training_module__model": from_package(foundation)}
+    config = {
+        "scratch": base_config(files.molecules),
+        "foundation": finetune,
+        "few energies": changed(base_config(few, labels=["total_energy"]), **model),
+        "few energies, forces": changed(base_config(files.molecules), **model),
+    }[start]
     runs = {
         given: train(
             tmp_path / str(given),

@@ -220,6 +220,7 @@ def scales(train: Survey, slope: float, correlation: float, pairs: int) -> Table
         ["shortest distance, Å", min(train.shortest)],
         ["displacement that suits the bonds, Å", suitable_displacement(train)],
         ["largest force, eV/Å", max(train.largest_forces)],
+        ["energies for each coordinate of the atoms", train.labels["energy"] / train.coordinates],
         ["close pairs of structures", pairs],
         ["their energies over the work of the forces, slope", slope],
         ["the same, correlation", correlation],

@@ -64,6 +64,11 @@ class Survey:
         return len(self.sizes)
 
     @property
+    def coordinates(self) -> int:
+        """Those of the atoms, which structures of one formula have in common."""
+        return sum(3 * self.sizes[group.numbers[0]] for group in self.groups.values())
+
+    @property
     def structures(self) -> list[Labelled]:
         return [first for first, _ in self.sample]
 

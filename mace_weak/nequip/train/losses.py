@@ -26,12 +26,12 @@ from mace_weak.step import require_finite
 
 
 class WeakLoss(MetricsManager):
-    """L = Σ_i c_i m_i + c_E Σ_t w_t s(t) mean_S[ ℓ(r_t(S)/N) ].
+    """L = Σ_i c_i m_i + c_E Σ_t w_t s(t) mean_S[ ℓ(r_t(S)/N) ], of order 0 with ℓ(r_t(S)/√N).
 
     The c_i and m_i are nequip's (normalised) coefficients and mean squared errors of energies,
     forces and stresses; c_E is the coefficient of the energy term, w_t the weight of the weak term
     relative to it, s the schedule and ℓ the square. With ``per_atom_energy: false`` the energy term
-    is that of total energies, and ℓ is of r.
+    is that of total energies, and ℓ is of r, of order 0 of r√N.
 
     Args:
         coeffs: coefficients of ``total_energy``, and optionally of ``forces`` and ``stress``
@@ -163,10 +163,11 @@ class WeakLoss(MetricsManager):
         residuals = run.residuals(
             preds, target, rows=rows, structures=structures, terms=tuple(weights), epoch=epoch
         )
-        divisor = per_structure(n_atoms, rows) if self.per_atom_energy else 1
+        sizes = per_structure(n_atoms, rows)
+        factor = 1 if self.per_atom_energy else sizes
         scale = self._energy_coefficient() / self.options.fraction
         penalties = {
-            term: scale * weights[term] * squared(residual / divisor)
+            term: scale * weights[term] * squared(factor * course.per_size(residual, sizes))
             for term, residual in residuals.items()
         }
         require_finite(
