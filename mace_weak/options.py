@@ -49,11 +49,11 @@ def _weight_option(term: str, name: str) -> Option:
         range="a number of at least 0, or auto",
         meaning=(
             f"weight of the {name} term relative to the supervised per-atom energy term (no "
-            f"unit); auto: {ANCHORED_WEIGHTS[term]:g} with an anchor, of order 0 "
+            f"unit); auto: {ANCHORED_WEIGHTS[term]:g} with an anchor (at order 0: "
             f"{FORCES_OPEN * ANCHORED_WEIGHTS_OF_ORDER_0[term]:g} where the labels are too few to "
-            f"tell the forces and {ANCHORED_WEIGHTS_OF_ORDER_0[term]:g} elsewhere; "
-            f"{PLAIN_WEIGHTS[term]:g} without, where the term is a curvature penalty (the prior that the energy surface "
-            "is flat); half of that in a loss with both terms"
+            f"tell the forces, {ANCHORED_WEIGHTS_OF_ORDER_0[term]:g} elsewhere), "
+            f"{PLAIN_WEIGHTS[term]:g} without, where the term is a curvature penalty (the prior "
+            "that the energy surface is flat); half of that in a loss with both terms"
         ),
     )
 
