@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -76,16 +75,15 @@ def knowledge(
     dataset: WeakDataset, *, n_types: int, fields: Collection[str]
 ) -> Iterator[Knowledge]:
     """What is known of the structures of an anchored training set, whose labels are ``fields``."""
+    use_forces = AtomicDataDict.FORCE_KEY in fields
     for number in range(len(dataset)):
         data = dataset[number]
         counts = torch.bincount(data[AtomicDataDict.ATOM_TYPE_KEY].flatten(), minlength=n_types)
-        used = AtomicDataDict.FORCE_KEY in fields
-        forces = data[AtomicDataDict.FORCE_KEY] if used else torch.tensor(math.nan)
         yield Knowledge(
             counts=tuple(counts.tolist()),
             energy=float(data[AtomicDataDict.TOTAL_ENERGY_KEY]),
             anchor_energy=float(data[ANCHOR_ENERGY]),
-            has_forces=not bool(torch.isnan(forces).any()),
+            has_forces=use_forces and not bool(torch.isnan(data[AtomicDataDict.FORCE_KEY]).any()),
         )
 
 
