@@ -101,6 +101,8 @@ def small_plan(folder: Path) -> Path:
         "    train: {file: shared/absent.xyz}\n"
         "    test: {file: shared/absent.xyz}\n"
         "methods: {weak_taylor: {flags: {loss: weak_taylor}}}\n"
-        "sets: {}\n"
+        "sets:\n"
+        "  few: {data: [small, absent], method: [weak_taylor], structures: [20], lr: [0.01], "
+        "steps: [10], seed: [1, 2]}\n"
     )
     return path

@@ -84,12 +84,17 @@ def frames_of(source: Source, shared: Path, *, forces_needed: bool) -> list[Atom
     return PARTS[source.part](frames)
 
 
-def chosen(frames: list[Atoms], case: Case) -> list[Atoms]:
-    """As many structures as the case asks for, chosen by its seed, in random order."""
+def chosen(frames: list[Atoms], case: Case) -> tuple[list[Atoms], list[Atoms]]:
+    """As many structures as the case asks for, chosen by its seed: to train on and for validation.
+
+    Of those chosen one in ten is for validation.
+    """
     if case.structures > len(frames):
         raise SystemExit(f"{case.data} has {len(frames)} structures, not {case.structures}")
     picked = np.random.default_rng(case.seed).permutation(len(frames))[: case.structures]
-    return [frames[index] for index in picked]
+    n_valid = max(1, round(VALID_FRACTION * case.structures))
+    train, valid = picked[n_valid:], picked[:n_valid]
+    return [frames[index] for index in train], [frames[index] for index in valid]
 
 
 def seeing(*kept: str) -> Relabel:
@@ -164,15 +169,14 @@ LABELS = {
 
 
 def write_files(folder: Path, pool: list[Atoms], case: Case, labels: str) -> Files:
-    """The training and validation files of a case: one structure in ten is for validation."""
-    frames = chosen(pool, case)
-    n_valid = max(1, round(VALID_FRACTION * len(frames)))
+    """The training and validation files of a case."""
+    own_train, own_valid = chosen(pool, case)
     generator = np.random.default_rng(case.seed)
     view = LABELS[labels]
     stem = f"{case.data}-{case.structures}-{case.seed}"
-    train = view.train(frames[n_valid:], generator)
-    valid = view.valid(frames[:n_valid], generator)
-    extra = view.extra(frames[n_valid:], generator) if view.extra else []
+    train = view.train(own_train, generator)
+    valid = view.valid(own_valid, generator)
+    extra = view.extra(own_train, generator) if view.extra else []
     return Files(
         train=write_named(folder, f"{stem}-train", train),
         valid=write_named(folder, f"{stem}-valid", valid),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import processes
+from ase import Atoms
 from ase.io import read, write
 from benchmark_cases import HERE, SCRATCH, Case, Foundation, Plan, located
 from benchmark_data import LABELS, Files, frames_of, with_file, write_files, write_named
@@ -151,16 +152,18 @@ class Benchmark:
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in self.host.PACKAGES}
 
-    def errors(self, model: str, data: str, *, head: str | None = None) -> dict[str, float]:
-        test_file = self.test_files[data]
+    def predicted(self, model: str, file: Path, *, head: str | None = None) -> list[Atoms]:
+        """The structures of a file with the model's energies and forces, kept for another call."""
         content = Path(model).read_bytes() if Path(model).is_file() else model.encode()
         digest = hashlib.sha256(content).hexdigest()[:8]
-        predicted = self.out / "predicted" / f"{digest}-{test_file.name}"
+        predicted = self.out / "predicted" / f"{digest}-{file.name}"
         if not predicted.exists():
             predicted.parent.mkdir(exist_ok=True)
-            frames = self.host.predict(model, test_file, self.options.device, head=head)
-            write(predicted, frames)
-        errors = errors_of(read(predicted, ":"))
+            write(predicted, self.host.predict(model, file, self.options.device, head=head))
+        return read(predicted, ":")
+
+    def errors(self, model: str, data: str, *, head: str | None = None) -> dict[str, float]:
+        errors = errors_of(self.predicted(model, self.test_files[data], head=head))
         stress = errors.stress_rmse
         return {
             "energy_rmse": round(errors.energy_rmse, 3),

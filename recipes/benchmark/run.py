@@ -17,12 +17,10 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from arguments import add_training_arguments
 from ase.io import read
 from benchmark_cases import HERE, Case, Data, Plan, Source
-from benchmark_runner import ROOT, Benchmark
-
-SHARED_DATA = ROOT.parent / "shared" / "data"  # cases without their data are left out
+from benchmark_runner import Benchmark
+from plan_arguments import add_plan_arguments
 
 
 def own_data(options: argparse.Namespace) -> Data:
@@ -54,13 +52,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("set", help=f"set of cases: {', '.join(default.sets)}")
     parser.add_argument("--host", choices=("mace", "nequip"), default="mace")
-    parser.add_argument("--cases", type=Path, default=HERE / "cases.yaml", help="list of cases")
     parser.add_argument("--data", type=Path, help="extxyz file in place of the data of the set")
     parser.add_argument("--test", type=Path, help="unseen structures, for --data")
     parser.add_argument("--energy-key", default="REF_energy", help="in --data and --test")
     parser.add_argument("--forces-key", default="REF_forces", help="in --data and --test")
     parser.add_argument("--stress-key", default="REF_stress", help="in --data and --test")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder to write to")
     parser.add_argument("--csv", type=Path, help="table to write; default: OUT/SET.csv")
     parser.add_argument(
         "--only", nargs="+", default=[], type=chosen, metavar="SETTING=VALUE,VALUE",
@@ -70,8 +66,7 @@ def arguments() -> argparse.Namespace:
         "--keep", action="store_true",
         help="take the rows of --csv of the same command, test file and versions as they are",
     )  # fmt: skip
-    parser.add_argument("--shared", type=Path, default=SHARED_DATA, help="folder of shared data")
-    add_training_arguments(parser)
+    add_plan_arguments(parser)
     return parser.parse_args()
 
 

@@ -12,20 +12,17 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
-import benchmark_mace
 import processes
-from arguments import add_training_arguments
-from benchmark_cases import HERE, Plan
 from benchmark_data import frames_of, write_named
-from benchmark_runner import ROOT, Benchmark
-from tables import markdown_table, with_table, with_versions
+from benchmark_runner import Benchmark
+from plan_arguments import left_out, measure_table
 
+HEADER = ("data", "model", "structures", "forces, meV/Å", "force slope", "energy, meV/atom")
 COLUMNS = ("forces, meV/Å", "force slope", "±", "energy beside its zero, meV/atom")
 
 
-def rows(benchmark: Benchmark, name: str) -> Iterator[list[str]]:
+def rows_of(benchmark: Benchmark, name: str) -> Iterator[list[str]]:
     """A line before and one after."""
     data, options = benchmark.plan.data[name], benchmark.options
     frames = frames_of(data.test, options.shared, forces_needed=True)
@@ -43,29 +40,17 @@ def rows(benchmark: Benchmark, name: str) -> Iterator[list[str]]:
         yield [name, row["model"], str(len(frames) - 1), *cells]
 
 
+def rows(benchmark: Benchmark) -> Iterator[list[str]]:
+    """Those of all data that is there."""
+    for name in benchmark.options.data:
+        if not left_out(benchmark, name):
+            yield from rows_of(benchmark, name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", nargs="+", default=["rmd17_ethanol", "h2co", "silicon"])
-    parser.add_argument("--cases", type=Path, default=HERE / "cases.yaml")
-    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder to write to")
-    parser.add_argument("--readme", action="store_true", help="the table into the README")
-    add_training_arguments(parser)
-    options = parser.parse_args()
-    settings = argparse.Namespace(**vars(options), host="mace", keep=False)
-    benchmark = Benchmark(Plan.read(options.cases), settings)
-    found = []
-    for name in options.data:
-        if absent := benchmark.plan.data[name].absent(options.shared):
-            print(f"Left out: {name}: {absent[0]} is not there")
-        else:
-            found += rows(benchmark, name)
-    header = ["data", "model", "structures", "forces, meV/Å", "force slope", "energy, meV/atom"]
-    table = with_versions(markdown_table(header, found), benchmark_mace.PACKAGES)
-    print(table)
-    if options.readme:
-        readme = HERE / "README.md"
-        readme.write_text(with_table(readme.read_text(), "softening", table))
+    measure_table(parser, "softening", HEADER, rows)
 
 
 if __name__ == "__main__":

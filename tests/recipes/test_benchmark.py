@@ -189,3 +189,18 @@ def test_softening_is_measured_on_the_structures_not_trained_on(tmp_path):
     assert before[1:3] == ["before", "3"]
     assert after[1:3] == ["after", "3"]
     assert float(after[3]) < float(before[3])
+
+
+@pytest.mark.skipif(HOSTS["mace"] is None, reason="the table is of MACE's trainings")
+def test_the_orders_of_the_cases_are_told_with_their_reasons(tmp_path):
+    output = run_recipe(
+        BENCHMARK / "few_energies.py", f"--cases={small_plan(tmp_path)}", f"--out={tmp_path}"
+    )
+    (line,) = (line.strip("| ").split(" | ") for line in output.splitlines() if "| small" in line)
+    data, structures, density, left, _, related, order, seeds = line
+    assert (data, structures, seeds) == ("small", "20", "2")
+    assert density == f"{18 / 27:.2f}"  # two are for validation; nine atoms
+    assert all(float(value) > 0 for value in left.split(" to "))
+    assert all(-1 <= float(value) <= 1 for value in related.split(" to "))
+    assert order == "1"
+    assert "Left out: absent" in output

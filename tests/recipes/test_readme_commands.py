@@ -27,6 +27,7 @@ EXACTLY = {
     "--forces-key forces --foundation mace-model.model": "recipes/test_benchmark.py",
     "python recipes/benchmark/run.py learning_rates --host nequip": "recipes/test_benchmark.py",
     "python recipes/benchmark/softening.py": "recipes/test_benchmark.py",
+    "python recipes/benchmark/few_energies.py": "recipes/test_benchmark.py",
     "python recipes/cbs_energy_only/make_data.py --out results/mine --molecule NH3": (
         "recipes/test_cbs_energy_only.py"
     ),

@@ -1,0 +1,128 @@
+"""The order of the expansion in each fine-tuning of the benchmark, and the numbers it follows from.
+
+    export PYTHONPATH=recipes/quickstart
+    python recipes/benchmark/few_energies.py --readme
+
+For each data set and number of structures that ``weak_taylor`` is trained on: the training sets of
+all seeds are weighed as the loss weighs them, with the foundation model as their anchor. And how
+the anchor's energies follow the labels, which ``mace-weak check`` looks at.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms
+from benchmark_cases import Case, Plan
+from benchmark_data import ENERGY, chosen, frames_of, write_named
+from benchmark_runner import Benchmark
+from plan_arguments import left_out, measure_table
+
+from mace_weak.command.checking.consistency import proportion
+from mace_weak.compositions import fit_atoms
+from mace_weak.evidence import Evidence, Knowledge, weigh
+from mace_weak.options import WeakOptions
+
+HEADER = (
+    "data", "structures", "energies for each coordinate", "left by the anchor / by the atoms",
+    "the anchor's scale", "correlation", "order", "seeds",
+)  # fmt: skip
+METHOD = "weak_taylor"
+MAX_ELEMENT = 118
+
+
+def training_sets(plan: Plan) -> dict[str, dict[int, list[Case]]]:
+    """The fine-tunings by the default loss: by data and structures, one case of each seed."""
+    cases = (case for name in plan.sets for case in plan.cases(name) if case.method == METHOD)
+    found: dict[str, dict[int, list[Case]]] = {}
+    for case in cases:
+        own = found.setdefault(case.data, {}).setdefault(case.structures, [])
+        if case.seed not in {other.seed for other in own}:
+            own.append(case)
+    return found
+
+
+def labelled_by_anchor(benchmark: Benchmark, name: str) -> list[Atoms]:
+    """The structures that training sets are chosen from, with the foundation model's energies."""
+    data = benchmark.plan.data[name]
+    pool = frames_of(data.train, benchmark.options.shared, forces_needed=False)
+    file = write_named(benchmark.out / "data", f"{name}-pool", pool)
+    return benchmark.predicted(benchmark.foundation(data.foundation), file)
+
+
+class Fit(NamedTuple):
+    """What is known of a training set; slope and correlation of the anchor's energies on it."""
+
+    evidence: Evidence
+    scale: float
+    correlation: float
+
+
+def fit_of(pool: list[Atoms], case: Case) -> Fit:
+    """What the anchor leaves of the training set of a case."""
+    train, _ = chosen(pool, case)
+    counts = [np.bincount(atoms.numbers, minlength=MAX_ELEMENT + 1) for atoms in train]
+    labels, anchor = (
+        np.array([atoms.info[key] for atoms in train]) for key in (ENERGY, "predicted_energy")
+    )
+    evidence = weigh(
+        Knowledge(tuple(count.tolist()), energy, anchor_energy, has_forces=False)
+        for count, energy, anchor_energy in zip(counts, labels, anchor, strict=True)
+    )
+    own, of_anchor = (
+        fit_atoms(np.array(counts, dtype=float), energies).residuals
+        for energies in (labels, anchor)
+    )
+    return Fit(evidence, *proportion(of_anchor, own))
+
+
+def order_of(evidence: Evidence) -> int:
+    """The order that the loss takes by default."""
+    return WeakOptions.from_mapping({}).expansion_order(
+        anchored=True, from_scratch=False, forces_open=evidence.forces_open
+    )
+
+
+def span(values: list[float]) -> str:
+    """The lowest and the highest of them, or one where they read the same."""
+    texts = [f"{value:.2f}" for value in (min(values), max(values))]
+    return " to ".join(dict.fromkeys(texts))
+
+
+def rows(benchmark: Benchmark) -> Iterator[list[str]]:
+    """A line for each training set, those with the fewest energies for their atoms first."""
+    found: dict[tuple[str, int], list[Fit]] = {}
+    for name, own in training_sets(benchmark.plan).items():
+        if left_out(benchmark, name):
+            continue
+        pool = labelled_by_anchor(benchmark, name)
+        for structures, cases in own.items():
+            found[name, structures] = [fit_of(pool, case) for case in cases]
+    lines = [(key, line_of(fits)) for key, fits in found.items()]
+    for (data, structures), line in sorted(lines, key=lambda entry: float(entry[1][0].split()[0])):
+        yield [data, str(structures), *line]
+
+
+def line_of(fits: list[Fit]) -> list[str]:
+    """The cells of the fits of all seeds."""
+    evidence = [fit.evidence for fit in fits]
+    return [
+        span([one.labels / one.coordinates for one in evidence]),
+        span([one.left_by_anchor / one.left_by_atoms for one in evidence]),
+        span([fit.scale for fit in fits]),
+        span([fit.correlation for fit in fits]),
+        " or ".join(sorted({str(order_of(one)) for one in evidence})),
+        str(len(fits)),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    measure_table(parser, "few energies", HEADER, rows)
+
+
+if __name__ == "__main__":
+    main()
