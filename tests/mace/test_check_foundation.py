@@ -16,16 +16,12 @@ from training import NAME, atomic_energies
 WITHOUT_TERMS = {"--loss=weak_taylor", "--weak_taylor_weight=0", "--weak_anchor=none"}
 
 
-@pytest.fixture(scope="module")
-def ethanol_check(files, foundation):
-    return result_of("check", files.ethanol, "--foundation", foundation)
-
-
-def test_the_shift_between_the_levels_is_what_the_energies_need(ethanol_check, files):
+def test_the_shift_between_the_levels_is_what_the_energies_need(files, foundation):
     """The atoms' shifts, summed over ethanol, are the mean difference of the energies."""
-    rows = rows_of(ethanol_check, "Energies of the atoms (E0s), eV; these formulas do not "
+    checked = result_of("check", files.ethanol, "--foundation", foundation)
+    rows = rows_of(checked, "Energies of the atoms (E0s), eV; these formulas do not "
                    "determine them one by one", "element")  # fmt: skip
-    left = rows_of(ethanol_check, "What is left of the energies", "after")
+    left = rows_of(checked, "What is left of the energies", "after")
     shift = sum(
         count * rows[symbol]["shift to these labels"]
         for symbol, count in {"C": 2, "H": 6, "O": 1}.items()
