@@ -136,7 +136,7 @@ def best_table(rows: pd.DataFrame, across: str) -> str:
 def dynamics_table(rows: pd.DataFrame) -> str:
     """How each model held at constant energy: drift, and time (ps) until a bond broke, if one did.
 
-    The drift is the mean of its size over the seeds that held, the time that of the worst seed.
+    The drift is the mean of its size over the seeds that held; of those that broke the first.
     """
     temperatures = [name.removeprefix("drift_") for name in rows if name.startswith("drift_")]
     lines = []
@@ -145,9 +145,8 @@ def dynamics_table(rows: pd.DataFrame) -> str:
         for temperature in temperatures:
             failed = own[f"failed_{temperature}"].astype(bool)
             drift = own.loc[~failed, f"drift_{temperature}"].abs().mean()
-            time = own[f"time_{temperature}"].min()
             size = "" if failed.all() else f"{drift:.2g}" if drift >= 0.01 else "< 0.01"
-            line += [size, f"broke at {time:.2g}" if failed.any() else f"held {time:.2g}"]
+            line += [size, held(own[f"time_{temperature}"], failed)]
         lines.append(line)
     header = [
         name
@@ -155,3 +154,13 @@ def dynamics_table(rows: pd.DataFrame) -> str:
         for name in (f"drift at {temperature} K, meV/atom/ps", f"{temperature} K, ps")
     ]
     return markdown_table(["data", "method", "learning rate", *header], lines)
+
+
+def held(times: pd.Series, failed: pd.Series) -> str:
+    """How long the models of all seeds held (ps), and when those broke that did."""
+    if not failed.any():
+        return f"held {times.min():.2g}"
+    first = f"{times[failed].min():.2g}"
+    if len(failed) == 1:
+        return f"broke at {first}"
+    return f"{failed.sum()} of {len(failed)} broke, first at {first}"
