@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mace_weak.displacements import drawn
 from mace_weak.evidence import Evidence, Knowledge, weigh
-from mace_weak.options import WeakOptions
+from mace_weak.options import AUTO, WeakOptions
 from mace_weak.schedules import REFERENCE_LEARNING_RATE, schedule_factor
 
 
@@ -20,7 +20,8 @@ class Course:
 
     ``eligible`` tells of each structure of the training set whether it takes the weak terms.
     ``max_num_epochs`` is the length of the run, in epochs, that the schedule spans.
-    ``order`` is that of the expansion, which the ``evidence`` of the training set may have set.
+    ``order`` is that of the expansion, which the ``evidence`` of an anchored training set may have
+    set.
     ``resample`` is off where a line search needs one objective for the whole run.
     """
 
@@ -45,19 +46,32 @@ class Course:
 
     @property
     def forces_open(self) -> bool:
-        """Whether the anchor tells more of the forces than the labels do."""
-        return self.evidence is not None and self.evidence.forces_open
+        """Whether the anchor tells more of the forces than the labels do, in a fine-tuning."""
+        return not self.from_scratch and self.evidence is not None and self.evidence.forces_open
+
+    @property
+    def doubt(self) -> str | None:
+        """What speaks against the anchor, if anything does."""
+        if self.evidence is None or not self.evidence.likeness.another_surface:
+            return None
+        likeness = self.evidence.likeness
+        return (
+            f"the anchor leaves {likeness} (scale {likeness.scale:.2g}, correlation "
+            f"{likeness.correlation:.2g}): its surface is another one, and {self.name} holds on to "
+            "it. Choose another anchor, or weak_anchor none, or soften the foundation model first "
+            "by a structure with forces (mace-weak soften)"
+        )
 
     def weigh(self, structures: Iterable[Knowledge]) -> None:
-        """Choose order and weights by the training set, where the options leave them open.
+        """Weigh the anchor by the training set, and choose order and weights where they are open.
 
-        The structures are asked for only where they matter.
+        Without an anchor the structures are not asked for.
         """
-        if self.options.order == "1" or not self.anchored or self.from_scratch:
+        if not self.anchored:
             return
         self.evidence = weigh(structures)
         self.order = self.options.expansion_order(
-            anchored=True, from_scratch=False, forces_open=self.forces_open
+            anchored=True, from_scratch=self.from_scratch, forces_open=self.forces_open
         )
 
     def per_size(self, residual: Tensor, n_atoms: Tensor) -> Tensor:
@@ -100,7 +114,8 @@ class Course:
         options = self.options
         weights = self.weights(options.start_epoch, 0, learning_rate)
         listed = ", ".join(f"{term} {weight:g}" for term, weight in weights.items()) or "none"
-        reason = f" by {self.evidence}" if self.evidence else ""
+        by_evidence = self.evidence and self.options.order == AUTO and not self.from_scratch
+        reason = f" by {self.evidence}" if by_evidence else ""
         return (
             f"{self.name}, weights relative to the energy term: {listed} at the start (schedule "
             f"{options.schedule}), displacement {options.displacement:g} Å, order {self.order}"

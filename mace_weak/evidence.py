@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from mace_weak.compositions import fit_atoms
+from mace_weak.likeness import Likeness, liken
 
 # measured in recipes/benchmark:
 ENOUGH = 0.2  # labels for each coordinate of the atoms: 0.10 tell little of the forces, 0.33 enough
@@ -30,29 +31,25 @@ class Knowledge(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """How many ``labels`` there are for the ``coordinates`` of the atoms, and what is left.
+    """The numbers of labels and of the atoms' coordinates, and how the anchor goes with the labels.
 
-    Structures of one composition have their coordinates in common. ``left_by_anchor`` and
-    ``left_by_atoms`` are root mean squares, in eV/atom, of what the anchor's energies and energies
-    of the atoms, and the latter alone, do not explain of the labelled energies.
+    Structures of one composition have their coordinates in common.
     """
 
     labels: int
     coordinates: int
-    left_by_anchor: float
-    left_by_atoms: float
+    likeness: Likeness
 
     @property
     def forces_open(self) -> bool:
         """Whether the labels tell little of the forces and the anchor knows the surface."""
         few = self.labels < ENOUGH * self.coordinates
-        return few and self.left_by_anchor < KNOWN * self.left_by_atoms
+        return few and self.likeness.left_by_model < KNOWN * self.likeness.left_by_atoms
 
     def __str__(self) -> str:
         return (
-            f"{self.labels} labels for {self.coordinates} coordinates of the atoms, with energies "
-            f"of which the anchor leaves {1e3 * self.left_by_anchor:.3g} meV/atom and energies of "
-            f"the atoms alone {1e3 * self.left_by_atoms:.3g}"
+            f"{self.labels} labels for {self.coordinates} coordinates of the atoms, and an anchor "
+            f"that leaves {self.likeness}"
         )
 
 
@@ -63,17 +60,15 @@ def weigh(structures: Iterable[Knowledge]) -> Evidence:
     sizes = {structure.counts: 3 * sum(structure.counts) for structure in labelled}
     forces = sum(sizes[structure.counts] for structure in labelled if structure.has_forces)
     counts = np.array([structure.counts for structure in known], dtype=float)
-    energies = np.array([structure.energy for structure in known])
-    anchor = np.array([structure.anchor_energy for structure in known])
     return Evidence(
         labels=len(known) + forces,
         coordinates=sum(sizes.values()),
-        left_by_anchor=_left(counts, energies - anchor),
-        left_by_atoms=_left(counts, energies),
+        likeness=liken(
+            _over_atoms(counts, [structure.energy for structure in known]),
+            _over_atoms(counts, [structure.anchor_energy for structure in known]),
+        ),
     )
 
 
-def _left(counts: np.ndarray, energies: np.ndarray) -> float:
-    if not len(energies):
-        return 0.0
-    return float(np.sqrt(np.mean(fit_atoms(counts, energies).residuals ** 2)))
+def _over_atoms(counts: np.ndarray, energies: Sequence[float]) -> np.ndarray:
+    return fit_atoms(counts, np.array(energies)).residuals if energies else np.empty(0)

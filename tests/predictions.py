@@ -32,12 +32,17 @@ def softened(calculator: Calculator, frames: Sequence[Atoms], slope: float) -> l
 
 
 def relabelled(
-    path: Path, frames: Sequence[Atoms], model: Path, *, energy_key: str = "REF_energy"
+    path: Path,
+    frames: Sequence[Atoms],
+    model: Path,
+    *,
+    energy_key: str = "REF_energy",
+    factor: float = 1.0,
 ) -> Path:
-    """The structures with a model's own energies, and no forces."""
+    """The structures with that times a model's own energies, and no forces."""
     calculator = load_model(str(model)).calculator
     for atoms, (energy, _) in zip(frames, calculated(calculator, frames), strict=True):
-        atoms.info = {energy_key: energy}
+        atoms.info = {energy_key: factor * energy}
         atoms.arrays.pop("REF_forces")
     write(path, frames)
     return path

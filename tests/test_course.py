@@ -11,7 +11,12 @@ from mace_weak.evidence import Knowledge
 from mace_weak.options import WeakOptions
 from mace_weak.schedules import REFERENCE_LEARNING_RATE, SCHEDULES
 from mace_weak.step import require_finite
-from mace_weak.weights import ANCHORED_WEIGHTS, PLAIN_WEIGHTS
+from mace_weak.weights import (
+    ANCHORED_WEIGHTS,
+    ANCHORED_WEIGHTS_OF_ORDER_0,
+    FORCES_OPEN,
+    PLAIN_WEIGHTS,
+)
 
 RATE = 0.004
 
@@ -40,21 +45,40 @@ OPEN = [Knowledge((9, 1), -float(energy), -1.1 * float(energy), False) for energ
 
 
 @pytest.mark.parametrize(
-    ("options", "anchored", "from_scratch", "order"),
+    ("options", "anchored", "from_scratch", "order", "weight"),
     [
-        ({}, True, False, 0),
-        ({"order": 1}, True, False, 1),
-        ({}, False, False, 1),
-        ({}, True, True, 1),
+        ({}, True, False, 0, FORCES_OPEN * ANCHORED_WEIGHTS_OF_ORDER_0["taylor"]),
+        ({"order": 0}, True, False, 0, FORCES_OPEN * ANCHORED_WEIGHTS_OF_ORDER_0["taylor"]),
+        ({"order": 1}, True, False, 1, ANCHORED_WEIGHTS["taylor"]),
+        ({}, False, False, 1, PLAIN_WEIGHTS["taylor"]),
+        ({}, True, True, 0, ANCHORED_WEIGHTS_OF_ORDER_0["taylor"]),
     ],
-    ids=["open", "given", "no anchor", "from scratch"],
+    ids=["open", "0 given", "1 given", "no anchor", "from scratch"],
 )
-def test_few_labels_set_the_order_where_it_is_left_open(options, anchored, from_scratch, order):
+def test_few_labels_set_order_and_weight_where_they_are_left_open(
+    options, anchored, from_scratch, order, weight
+):
     course = course_of(anchored=anchored, **options)
     course.from_scratch = from_scratch
     course.weigh(OPEN)
     assert course.order == order
-    assert ("4 labels for 30 coordinates" in course.described(RATE)) == (order == 0)
+    assert course.base_weights == {"taylor": weight}
+    chosen = anchored and not from_scratch and not options
+    assert ("4 labels for 30 coordinates" in course.described(RATE)) == chosen
+
+
+@pytest.mark.parametrize("from_scratch", [True, False])
+def test_an_anchor_of_another_surface_is_doubted(from_scratch):
+    energies = torch.randn(20, generator=torch.Generator().manual_seed(0)).tolist()
+    doubts = {}
+    for slope in (1.0, 2.5):
+        course = course_of(anchored=True)
+        course.from_scratch = from_scratch
+        course.weigh(Knowledge((9,), energy, slope * energy, False) for energy in energies)
+        doubts[slope] = course.doubt
+    assert doubts[1.0] is None
+    assert "scale 2.5, correlation 1): its surface is another one" in doubts[2.5]
+    assert course_of().doubt is None
 
 
 @pytest.mark.parametrize("order", [0, 1])

@@ -145,4 +145,6 @@ class WeakSession:
             "none" if bridge.anchor is None else type(bridge.anchor.model).__name__,
             ", ".join(self.weak_heads),
         )
+        if course.doubt:
+            logging.warning("Weak losses: %s", course.doubt)
         return given | {"logger": ReportingLogger(given["logger"], bridge.ledger)}

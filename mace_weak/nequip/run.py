@@ -121,6 +121,8 @@ def prepare_run(module: Any) -> WeakRun:
     )
     n_types = len(module.sole_model.type_names)
     course.weigh(knowledge(datamodule.train_dataset[0], n_types=n_types, fields=loss.fields))
+    if course.doubt:
+        logger.warning(f"Weak losses: {course.doubt}")
     return WeakRun(course, models, anchor)
 
 

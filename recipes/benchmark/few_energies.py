@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -21,8 +20,6 @@ from benchmark_data import ENERGY, chosen, frames_of, write_named
 from benchmark_runner import Benchmark
 from plan_arguments import left_out, measure_table
 
-from mace_weak.command.checking.consistency import proportion
-from mace_weak.compositions import fit_atoms
 from mace_weak.evidence import Evidence, Knowledge, weigh
 from mace_weak.options import WeakOptions
 
@@ -53,30 +50,18 @@ def labelled_by_anchor(benchmark: Benchmark, name: str) -> list[Atoms]:
     return benchmark.predicted(benchmark.foundation(data.foundation), file)
 
 
-class Fit(NamedTuple):
-    """What is known of a training set; slope and correlation of the anchor's energies on it."""
-
-    evidence: Evidence
-    scale: float
-    correlation: float
-
-
-def fit_of(pool: list[Atoms], case: Case) -> Fit:
-    """What the anchor leaves of the training set of a case."""
+def evidence_of(pool: list[Atoms], case: Case) -> Evidence:
+    """What is known of the training set of a case."""
     train, _ = chosen(pool, case)
-    counts = [np.bincount(atoms.numbers, minlength=MAX_ELEMENT + 1) for atoms in train]
-    labels, anchor = (
-        np.array([atoms.info[key] for atoms in train]) for key in (ENERGY, "predicted_energy")
+    return weigh(
+        Knowledge(
+            tuple(np.bincount(atoms.numbers, minlength=MAX_ELEMENT + 1).tolist()),
+            atoms.info[ENERGY],
+            atoms.info["predicted_energy"],
+            has_forces=False,
+        )
+        for atoms in train
     )
-    evidence = weigh(
-        Knowledge(tuple(count.tolist()), energy, anchor_energy, has_forces=False)
-        for count, energy, anchor_energy in zip(counts, labels, anchor, strict=True)
-    )
-    own, of_anchor = (
-        fit_atoms(np.array(counts, dtype=float), energies).residuals
-        for energies in (labels, anchor)
-    )
-    return Fit(evidence, *proportion(of_anchor, own))
 
 
 def order_of(evidence: Evidence) -> int:
@@ -94,28 +79,28 @@ def span(values: list[float]) -> str:
 
 def rows(benchmark: Benchmark) -> Iterator[list[str]]:
     """A line for each training set, those with the fewest energies for their atoms first."""
-    found: dict[tuple[str, int], list[Fit]] = {}
+    found: dict[tuple[str, int], list[Evidence]] = {}
     for name, own in training_sets(benchmark.plan).items():
         if left_out(benchmark, name):
             continue
         pool = labelled_by_anchor(benchmark, name)
         for structures, cases in own.items():
-            found[name, structures] = [fit_of(pool, case) for case in cases]
-    lines = [(key, line_of(fits)) for key, fits in found.items()]
+            found[name, structures] = [evidence_of(pool, case) for case in cases]
+    lines = [(key, line_of(evidence)) for key, evidence in found.items()]
     for (data, structures), line in sorted(lines, key=lambda entry: float(entry[1][0].split()[0])):
         yield [data, str(structures), *line]
 
 
-def line_of(fits: list[Fit]) -> list[str]:
-    """The cells of the fits of all seeds."""
-    evidence = [fit.evidence for fit in fits]
+def line_of(evidence: list[Evidence]) -> list[str]:
+    """The cells of the evidence of all seeds."""
+    likeness = [one.likeness for one in evidence]
     return [
         span([one.labels / one.coordinates for one in evidence]),
-        span([one.left_by_anchor / one.left_by_atoms for one in evidence]),
-        span([fit.scale for fit in fits]),
-        span([fit.correlation for fit in fits]),
+        span([one.left_by_model / one.left_by_atoms for one in likeness]),
+        span([one.scale for one in likeness]),
+        span([one.correlation for one in likeness]),
         " or ".join(sorted({str(order_of(one)) for one in evidence})),
-        str(len(fits)),
+        str(len(evidence)),
     ]
 
 

@@ -126,6 +126,15 @@ def test_the_default_order_depends_on_the_start_and_the_labels(
     assert parts["auto"] != parts[str(1 - order)]
 
 
+@pytest.mark.parametrize("factor", [1.0, -1.0])
+def test_an_anchor_of_another_surface_is_warned_of(tmp_path, files, foundation, factor):
+    own = relabelled(tmp_path / "own.xyz", read(files.molecules, ":"), foundation, factor=factor)
+    flags = (*FINETUNE, f"--foundation_model={foundation}", f"--train_file={own}")
+    run = train(tmp_path / "run", *flags, "--loss=weak_taylor")
+    assert ("its surface is another one" in run.log) == (factor < 0)
+    assert max(run.column("loss_taylor")) > 0
+
+
 def test_stage_two_weighs_by_its_energy_weight(finetune):
     """Parts of the two stages at the same displacements differ by the energy weights."""
     flags = ("--loss=weak_taylor", "--weak_anchor=none", "--weak_schedule=constant", "--lr=1e-12")

@@ -195,6 +195,17 @@ def test_the_default_order_depends_on_the_start_and_the_labels(
     assert runs["auto"].column("weak_taylor") != runs[1 - order].column("weak_taylor")
 
 
+@pytest.mark.parametrize("factor", [1.0, -1.0])
+def test_an_anchor_of_another_surface_is_warned_of(tmp_path, files, foundation, caplog, factor):
+    own = relabelled(tmp_path / "own.xyz", read(files.molecules, ":"), foundation, factor=factor)
+    config = changed(
+        base_config(own, labels=["total_energy"]), training_module__model=from_package(foundation)
+    )
+    run = train(tmp_path / "run", weak_config(config))
+    assert ("its surface is another one" in caplog.text) == (factor < 0)
+    assert max(run.column("weak_taylor")) > 0
+
+
 def test_accumulated_batches_equal_one_batch(tmp_path, finetune):
     """Two batches of two structures, or one of four: the displacements are those structures'."""
     config = changed(

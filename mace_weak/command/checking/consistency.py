@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from mace_weak.command.checking.fingerprints import fingerprint, nearest, pairs_of
 from mace_weak.command.checking.survey import Labelled, Survey
+from mace_weak.likeness import proportion
 
 FARTHEST = 0.3  # Å, root mean square displacement between two structures that are compared
 CURVED = 0.5  # of the work: where the forces of both ends disagree by more, it says nothing
@@ -77,11 +78,3 @@ def force_energy_slope(survey: Survey) -> tuple[float, float, int]:
     if len(works) < ENOUGH:
         return np.nan, np.nan, len(works)
     return *proportion(changes, works), len(works)
-
-
-def proportion(values: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
-    """Slope of values over predicted ones, through zero, and their correlation; NaN of nothing."""
-    product, square = float(np.sum(values * predicted)), float(np.sum(predicted**2))
-    if not square > 0 or not np.any(values):
-        return np.nan, np.nan
-    return product / square, product / float(np.sqrt(np.sum(values**2) * square))

@@ -8,23 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from mace_weak.command.atomic_energies import CompositionFit, fit_composition
-from mace_weak.command.checking.consistency import proportion
 from mace_weak.command.checking.survey import Labelled, Survey
 from mace_weak.command.checking.units import ENERGY_UNITS, FORCE_UNITS, unit_of
 from mace_weak.command.frames import evenly
 from mace_weak.command.models import Model, Prediction, predict
 from mace_weak.command.output import Finding
 from mace_weak.command.progress import progress
+from mace_weak.likeness import Likeness, liken, proportion
 
 PREDICTED = 200  # structures that the foundation model is run on
-ENOUGH = 10  # of them, for their energies to tell a unit
-VARIED = 0.1  # meV/atom, between structures of one composition
 SAME_ZERO = 0.01  # eV, of the energies of the atoms
 RELATED = 0.7  # correlation from which the forces of two levels belong together
-# measured in recipes/benchmark, where the anchor leaves more than the atoms: cold structures of a
-# surface that it knows have correlations of 0.63 and 0.70 and a scale of 0.9, a wrong one 2.0
-FOLLOWING = 0.5  # correlation of the energies
-SCALE = 1.5  # of the model's surface, or its inverse
 
 
 @dataclass(frozen=True)
@@ -42,21 +36,9 @@ class Comparison:
     predicted: CompositionFit
 
     @property
-    def telling(self) -> bool:
-        """Whether enough energies that differ are predicted to compare them."""
-        return len(self.structures) >= ENOUGH and self.predicted.rmse >= VARIED
-
-    @property
-    def unrelated(self) -> bool:
-        """Whether the model explains no more of the energies than energies of the atoms do.
-
-        And not for the mere smallness of what there is to explain: where its energies follow the
-        labels and are of their scale, its errors are scatter, which tells nothing of its surface.
-        """
-        if not self.telling or self.shift.rmse < self.own.rmse:
-            return False
-        scale, related = proportion(self.predicted.residuals, self.own.residuals)
-        return not (related > FOLLOWING and 1 / SCALE < scale < SCALE)
+    def likeness(self) -> Likeness:
+        """How the predicted energies go with the labels."""
+        return liken(self.own.residuals, self.predicted.residuals)
 
     @property
     def shifted(self) -> bool:
@@ -137,7 +119,8 @@ def unlike_forces(comparison: Comparison) -> Iterator[Finding]:
 
 def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
     """Energies that differ by another unit than the foundation model's, or without regard to it."""
-    if not comparison.telling:
+    likeness = comparison.likeness
+    if not likeness.telling:
         return
     ratio, related = proportion(comparison.own.residuals, comparison.predicted.residuals)
     unit = unit_of(ratio, ENERGY_UNITS) if related > RELATED else None
@@ -147,10 +130,9 @@ def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
             f"look like {unit}",
             "convert them to eV",
         )
-    elif comparison.unrelated:
+    elif likeness.another_surface:
         yield Finding(
-            f"the foundation model leaves {comparison.shift.rmse:.4g} meV/atom of the energies, "
-            f"energies of the atoms alone {comparison.own.rmse:.4g}: its surface is another one",
+            f"the foundation model leaves {likeness}: its surface is another one",
             "an anchor would hold on to it: train without one, or soften the model first by a "
             "structure with forces (mace-weak soften), or choose another foundation model",
         )

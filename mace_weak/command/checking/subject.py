@@ -31,7 +31,7 @@ class Subject:
     @property
     def unrelated(self) -> bool:
         """Whether the foundation knows nothing of the energies."""
-        return self.comparison is not None and self.comparison.unrelated
+        return self.comparison is not None and self.comparison.likeness.another_surface
 
     @property
     def weak_options(self) -> dict[str, str]:
