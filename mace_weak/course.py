@@ -54,12 +54,10 @@ class Course:
         """What speaks against the anchor, if anything does."""
         if self.evidence is None or not self.evidence.likeness.another_surface:
             return None
-        likeness = self.evidence.likeness
         return (
-            f"the anchor leaves {likeness} (scale {likeness.scale:.2g}, correlation "
-            f"{likeness.correlation:.2g}): its surface is another one, and {self.name} holds on to "
-            "it. Choose another anchor, or weak_anchor none, or soften the foundation model first "
-            "by a structure with forces (mace-weak soften)"
+            f"the anchor leaves {self.evidence.likeness}: its surface is another one, and "
+            f"{self.name} holds on to it. Choose another anchor, or weak_anchor none, or soften "
+            "the foundation model first by a structure with forces (mace-weak soften)"
         )
 
     def weigh(self, structures: Iterable[Knowledge]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,25 +31,31 @@ class Knowledge(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """The numbers of labels and of the atoms' coordinates, and how the anchor goes with the labels.
+    """How many ``labels`` there are for the ``coordinates`` of the atoms, and what is left.
 
-    Structures of one composition have their coordinates in common.
+    Structures of one composition have their coordinates in common. ``left_by_anchor`` and
+    ``left_by_atoms`` are root mean squares, in eV/atom, of what the anchor's energies and energies
+    of the atoms, and the latter alone, do not explain of the labelled energies; ``likeness`` tells
+    how the anchor goes with them.
     """
 
     labels: int
     coordinates: int
+    left_by_anchor: float
+    left_by_atoms: float
     likeness: Likeness
 
     @property
     def forces_open(self) -> bool:
         """Whether the labels tell little of the forces and the anchor knows the surface."""
         few = self.labels < ENOUGH * self.coordinates
-        return few and self.likeness.left_by_model < KNOWN * self.likeness.left_by_atoms
+        return few and self.left_by_anchor < KNOWN * self.left_by_atoms
 
     def __str__(self) -> str:
         return (
-            f"{self.labels} labels for {self.coordinates} coordinates of the atoms, and an anchor "
-            f"that leaves {self.likeness}"
+            f"{self.labels} labels for {self.coordinates} coordinates of the atoms, with energies "
+            f"of which the anchor leaves {1e3 * self.left_by_anchor:.3g} meV/atom and energies of "
+            f"the atoms alone {1e3 * self.left_by_atoms:.3g}"
         )
 
 
@@ -60,15 +66,23 @@ def weigh(structures: Iterable[Knowledge]) -> Evidence:
     sizes = {structure.counts: 3 * sum(structure.counts) for structure in labelled}
     forces = sum(sizes[structure.counts] for structure in labelled if structure.has_forces)
     counts = np.array([structure.counts for structure in known], dtype=float)
+    energies = np.array([structure.energy for structure in known])
+    anchor = np.array([structure.anchor_energy for structure in known])
+    sizes_of_known = counts.sum(axis=-1)
     return Evidence(
         labels=len(known) + forces,
         coordinates=sum(sizes.values()),
+        left_by_anchor=_left(counts, energies - anchor),
+        left_by_atoms=_left(counts, energies),
         likeness=liken(
-            _over_atoms(counts, [structure.energy for structure in known]),
-            _over_atoms(counts, [structure.anchor_energy for structure in known]),
+            [structure.counts for structure in known],
+            energies / sizes_of_known,
+            anchor / sizes_of_known,
         ),
     )
 
 
-def _over_atoms(counts: np.ndarray, energies: Sequence[float]) -> np.ndarray:
-    return fit_atoms(counts, np.array(energies)).residuals if energies else np.empty(0)
+def _left(counts: np.ndarray, energies: np.ndarray) -> float:
+    if not len(energies):
+        return 0.0
+    return float(np.sqrt(np.mean(fit_atoms(counts, energies).residuals ** 2)))

@@ -77,7 +77,7 @@ def test_an_anchor_of_another_surface_is_doubted(from_scratch):
         course.weigh(Knowledge((9,), energy, slope * energy, False) for energy in energies)
         doubts[slope] = course.doubt
     assert doubts[1.0] is None
-    assert "scale 2.5, correlation 1): its surface is another one" in doubts[2.5]
+    assert "(scale 2.5, correlation 1): its surface is another one" in doubts[2.5]
     assert course_of().doubt is None
 
 

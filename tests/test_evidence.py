@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mace_weak.evidence import ENOUGH, KNOWN, Evidence, Knowledge, weigh
-from mace_weak.likeness import Likeness
+from mace_weak.evidence import ENOUGH, KNOWN, Knowledge, weigh
 
 GENERATOR = np.random.default_rng(0)
 ATOMS = np.array([-13.6, -1030.0])  # eV
@@ -55,19 +54,17 @@ def test_structures_without_a_label_tell_nothing():
 
 def test_the_zeros_of_the_two_levels_do_not_matter():
     evidence = weigh(structures([(2, 2), (4, 1), (3, 1), (6, 2)] * 50))
-    assert evidence.likeness.left_by_model == pytest.approx(0.02, rel=0.2)
-    assert evidence.likeness.left_by_atoms == pytest.approx(0.1, rel=0.2)
+    assert evidence.left_by_anchor == pytest.approx(0.02, rel=0.2)
+    assert evidence.left_by_atoms == pytest.approx(0.1, rel=0.2)
 
 
 def test_the_forces_are_open_with_few_labels_and_an_anchor_that_knows_the_surface():
-    likeness = Likeness(
-        structures=9, left_by_model=0.01, left_by_atoms=0.1, spread=0.1, scale=1.0, correlation=1.0
+    open_forces = replace(
+        weigh([]), labels=9, coordinates=60, left_by_anchor=0.01, left_by_atoms=0.1
     )
-    open_forces = Evidence(labels=9, coordinates=60, likeness=likeness)
     assert open_forces.forces_open
     assert not replace(open_forces, labels=math.ceil(ENOUGH * 60)).forces_open
-    wrong = likeness._replace(left_by_model=KNOWN * 0.1)
-    assert not replace(open_forces, likeness=wrong).forces_open
+    assert not replace(open_forces, left_by_anchor=KNOWN * 0.1).forces_open
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from mace_weak.likeness import FEWEST, VARIED, Likeness, liken, proportion
 def likeness_of(*, scale: float, scatter: float, structures: int = 200) -> Likeness:
     """Of a model whose energies are ``scale`` times the labels, and scatter by a part of them."""
     labels, errors = np.random.default_rng(1).normal(scale=0.01, size=(2, structures))
-    return liken(labels, scale * labels + scatter * errors)
+    return liken(["H2O"] * structures, labels - 100.0, scale * labels + scatter * errors + 3.0)
 
 
 @pytest.mark.parametrize(
@@ -29,18 +29,31 @@ def test_a_surface_is_another_one_by_its_scale_or_as_energies_do_not_follow_it(
     scale, scatter, another
 ):
     likeness = likeness_of(scale=scale, scatter=scatter)
-    assert likeness.telling
     assert likeness.another_surface == another
-    # in all but the first the model leaves more of the energies than energies of the atoms do
-    assert (likeness.left_by_model >= likeness.left_by_atoms) == (scatter != 0.5)
+    # in all but the first the model explains nothing of the energies
+    assert (likeness.left >= likeness.labels) == (scatter != 0.5)
 
 
 def test_few_energies_and_those_that_do_not_differ_tell_nothing():
     wrong = {"scale": -1.0, "scatter": 0.1}
-    assert likeness_of(**wrong, structures=FEWEST).another_surface
-    assert not likeness_of(**wrong, structures=FEWEST - 1).another_surface
-    assert not liken(np.full(50, 0.01), np.full(50, -0.9 * VARIED)).another_surface
-    assert not liken(np.empty(0), np.empty(0)).another_surface
+    assert likeness_of(**wrong, structures=FEWEST + 1).another_surface
+    assert not likeness_of(**wrong, structures=FEWEST).another_surface
+    labels = np.random.default_rng(2).normal(scale=0.01, size=50)
+    assert not liken(["H2O"] * 50, labels, -0.001 * VARIED * labels).another_surface
+    assert not liken([], np.empty(0), np.empty(0)).another_surface
+
+
+def test_energies_of_one_structure_of_each_molecule_tell_nothing_of_a_surface():
+    """Nor do the zeros of compositions, however wrong, where there are several of each."""
+    labels = np.random.default_rng(3).normal(size=40)
+    surface = np.random.default_rng(4).normal(scale=0.01, size=80)
+    assert not liken(range(40), labels, -labels).another_surface
+    twice = [*range(40), *range(40)]
+    known = liken(twice, np.tile(labels, 2) + surface, -np.tile(labels, 2) + surface)
+    assert known.differences == 40
+    assert not known.another_surface
+    assert known.scale == pytest.approx(1.0)
+    assert liken(twice, np.tile(labels, 2) + surface, np.tile(labels, 2) - surface).another_surface
 
 
 def test_slope_and_correlation():

@@ -199,7 +199,9 @@ def test_the_default_order_depends_on_the_start_and_the_labels(
 def test_an_anchor_of_another_surface_is_warned_of(tmp_path, files, foundation, caplog, factor):
     own = relabelled(tmp_path / "own.xyz", read(files.molecules, ":"), foundation, factor=factor)
     config = changed(
-        base_config(own, labels=["total_energy"]), training_module__model=from_package(foundation)
+        base_config(own, labels=["total_energy"]),
+        training_module__model=from_package(foundation),
+        data__split_dataset={"file_path": str(own), "train": 0.9, "val": 0.1},
     )
     run = train(tmp_path / "run", weak_config(config))
     assert ("its surface is another one" in caplog.text) == (factor < 0)

@@ -14,7 +14,7 @@ from mace_weak.command.frames import evenly
 from mace_weak.command.models import Model, Prediction, predict
 from mace_weak.command.output import Finding
 from mace_weak.command.progress import progress
-from mace_weak.likeness import Likeness, liken, proportion
+from mace_weak.likeness import FEWEST, VARIED, Likeness, liken, proportion
 
 PREDICTED = 200  # structures that the foundation model is run on
 SAME_ZERO = 0.01  # eV, of the energies of the atoms
@@ -26,7 +26,7 @@ class Comparison:
     """A foundation model's predictions on some labelled structures.
 
     The composition explains the labels' energies by ``own``, the ``predicted`` ones, and their
-    difference, labels minus predictions, by ``shift``.
+    difference, labels minus predictions, by ``shift``, and the ``likeness`` is of the rest.
     """
 
     structures: Sequence[Labelled]
@@ -34,11 +34,12 @@ class Comparison:
     shift: CompositionFit
     own: CompositionFit
     predicted: CompositionFit
+    likeness: Likeness
 
     @property
-    def likeness(self) -> Likeness:
-        """How the predicted energies go with the labels."""
-        return liken(self.own.residuals, self.predicted.residuals)
+    def telling(self) -> bool:
+        """Whether enough energies that differ are predicted to compare their units."""
+        return len(self.structures) >= FEWEST and self.predicted.rmse >= 1e3 * VARIED
 
     @property
     def shifted(self) -> bool:
@@ -73,12 +74,15 @@ def compare(model: Model, survey: Survey) -> Comparison | None:
     labels = np.array([float(structure.labels["energy"]) for structure in structures])
     energies = np.array([prediction.energy for prediction in predictions])
     elements = [symbol for symbol in model.elements if symbol in survey.elements]
+    sizes = np.array([len(atoms) for atoms in frames])
+    formulas = [atoms.get_chemical_formula() for atoms in frames]
     return Comparison(
         structures,
         predictions,
         shift=fit_composition(frames, labels - energies, elements),
         own=fit_composition(frames, labels, elements),
         predicted=fit_composition(frames, energies, elements),
+        likeness=liken(formulas, labels / sizes, energies / sizes),
     )
 
 
@@ -119,8 +123,7 @@ def unlike_forces(comparison: Comparison) -> Iterator[Finding]:
 
 def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
     """Energies that differ by another unit than the foundation model's, or without regard to it."""
-    likeness = comparison.likeness
-    if not likeness.telling:
+    if not comparison.telling:
         return
     ratio, related = proportion(comparison.own.residuals, comparison.predicted.residuals)
     unit = unit_of(ratio, ENERGY_UNITS) if related > RELATED else None
@@ -130,9 +133,9 @@ def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
             f"look like {unit}",
             "convert them to eV",
         )
-    elif likeness.another_surface:
+    elif comparison.likeness.another_surface:
         yield Finding(
-            f"the foundation model leaves {likeness}: its surface is another one",
+            f"the foundation model leaves {comparison.likeness}: its surface is another one",
             "an anchor would hold on to it: train without one, or soften the model first by a "
             "structure with forces (mace-weak soften), or choose another foundation model",
         )
