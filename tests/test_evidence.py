@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mace_weak.evidence import ENOUGH, KNOWN, Knowledge, weigh
+from mace_weak.evidence import ENOUGH, Knowledge, weigh
+from mace_weak.likeness import KNOWN
 
 GENERATOR = np.random.default_rng(0)
 ATOMS = np.array([-13.6, -1030.0])  # eV
@@ -52,19 +53,13 @@ def test_structures_without_a_label_tell_nothing():
     assert not weigh(unknown).forces_open
 
 
-def test_the_zeros_of_the_two_levels_do_not_matter():
-    evidence = weigh(structures([(2, 2), (4, 1), (3, 1), (6, 2)] * 50))
-    assert evidence.left_by_anchor == pytest.approx(0.02, rel=0.2)
-    assert evidence.left_by_atoms == pytest.approx(0.1, rel=0.2)
-
-
 def test_the_forces_are_open_with_few_labels_and_an_anchor_that_knows_the_surface():
-    open_forces = replace(
-        weigh([]), labels=9, coordinates=60, left_by_anchor=0.01, left_by_atoms=0.1
-    )
+    evidence = weigh(structures([(4, 1)] * 20))
+    open_forces = replace(evidence, coordinates=math.ceil(20 / ENOUGH) + 1)
     assert open_forces.forces_open
-    assert not replace(open_forces, labels=math.ceil(ENOUGH * 60)).forces_open
-    assert not replace(open_forces, left_by_anchor=KNOWN * 0.1).forces_open
+    assert not replace(open_forces, labels=21).forces_open
+    wrong = evidence.likeness._replace(left=KNOWN * evidence.likeness.labels)
+    assert not replace(open_forces, likeness=wrong).forces_open
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,20 @@ import pytest
 
 from mace_weak.likeness import FEWEST, VARIED, Likeness, liken, proportion
 
+WATER = [[2.0, 1.0]]
+GENERATOR = np.random.default_rng(1)
+
+
+def normal(*size: int) -> np.ndarray:
+    """Energies that scatter by 0.01 eV."""
+    return GENERATOR.normal(scale=0.01, size=size)
+
 
 def likeness_of(*, scale: float, scatter: float, structures: int = 200) -> Likeness:
     """Of a model whose energies are ``scale`` times the labels, and scatter by a part of them."""
-    labels, errors = np.random.default_rng(1).normal(scale=0.01, size=(2, structures))
-    return liken(["H2O"] * structures, labels - 100.0, scale * labels + scatter * errors + 3.0)
+    labels, errors = np.random.default_rng(1).normal(scale=0.03, size=(2, structures))
+    counts = np.array(WATER * structures)
+    return liken(counts, labels - 100.0, scale * labels + scatter * errors + 3.0)
 
 
 @pytest.mark.parametrize(
@@ -38,22 +47,39 @@ def test_few_energies_and_those_that_do_not_differ_tell_nothing():
     wrong = {"scale": -1.0, "scatter": 0.1}
     assert likeness_of(**wrong, structures=FEWEST + 1).another_surface
     assert not likeness_of(**wrong, structures=FEWEST).another_surface
-    labels = np.random.default_rng(2).normal(scale=0.01, size=50)
-    assert not liken(["H2O"] * 50, labels, -0.001 * VARIED * labels).another_surface
-    assert not liken([], np.empty(0), np.empty(0)).another_surface
+    labels = normal(50)
+    constant = liken(np.array(WATER * 50), labels, -0.001 * VARIED * labels)
+    assert not constant.another_surface
+    nothing = liken(np.empty((0, 2)), np.empty(0), np.empty(0))
+    assert not nothing.known
+    assert not nothing.another_surface
 
 
-def test_energies_of_one_structure_of_each_molecule_tell_nothing_of_a_surface():
-    """Nor do the zeros of compositions, however wrong, where there are several of each."""
-    labels = np.random.default_rng(3).normal(size=40)
-    surface = np.random.default_rng(4).normal(scale=0.01, size=80)
-    assert not liken(range(40), labels, -labels).another_surface
-    twice = [*range(40), *range(40)]
-    known = liken(twice, np.tile(labels, 2) + surface, -np.tile(labels, 2) + surface)
+def test_the_zeros_of_compositions_do_not_matter_where_there_are_several_of_each():
+    """Nor that the model has the molecules in another order."""
+    counts = np.array([[hydrogens, 1.0] for hydrogens in range(1, 41)] * 2)
+    zeros = np.tile(normal(40) * 100.0, 2)
+    surface = 0.1 * counts.sum(axis=1) * normal(80)
+    known = liken(counts, zeros + surface, surface - zeros)
     assert known.differences == 40
-    assert not known.another_surface
-    assert known.scale == pytest.approx(1.0)
-    assert liken(twice, np.tile(labels, 2) + surface, np.tile(labels, 2) - surface).another_surface
+    assert known.known
+    assert known.left == pytest.approx(0.0, abs=1e-12)
+    assert (known.scale, known.correlation) == pytest.approx((1.0, 1.0))
+    assert liken(counts, zeros + surface, zeros - surface).another_surface
+
+
+def test_of_one_structure_of_each_composition_energies_of_the_atoms_are_taken_out():
+    counts = np.array([[hydrogens, 1.0 + hydrogens % 7] for hydrogens in range(1, 41)])
+    labels, errors = 1e-2 * counts.sum(axis=1) * GENERATOR.normal(size=(2, 40))
+    zeros = counts @ np.array([-13.6, -1030.0])
+    likeness = liken(counts, labels + zeros, labels + 0.3 * errors)
+    assert likeness.labels == pytest.approx(0.01, rel=0.3)
+    assert likeness.left == pytest.approx(0.003, rel=0.3)
+    assert likeness.known
+    opposite = liken(counts, labels + zeros, -labels)
+    assert opposite.correlation == pytest.approx(-1.0)
+    assert not opposite.known
+    assert not opposite.another_surface  # of which such energies tell nothing
 
 
 def test_slope_and_correlation():

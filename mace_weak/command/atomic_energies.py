@@ -43,9 +43,13 @@ def fit_composition(
     frames: Sequence[Atoms], energies: np.ndarray, elements: Sequence[str]
 ) -> CompositionFit:
     """Least squares of ``energies`` (n_structures,) in eV over the numbers of atoms."""
-    counts = np.array(
-        [[atoms.symbols.count(symbol) for symbol in elements] for atoms in frames], dtype=float
-    )
-    fit = fit_atoms(counts, energies)
+    fit = fit_atoms(counts_of(frames, elements), energies)
     fitted = dict(zip(elements, fit.energies.tolist(), strict=True))
     return CompositionFit(fitted, fit.residuals, unique=fit.unique)
+
+
+def counts_of(frames: Sequence[Atoms], elements: Sequence[str]) -> np.ndarray:
+    """Numbers of atoms of each element (n_structures, n_elements)."""
+    return np.array(
+        [[atoms.symbols.count(symbol) for symbol in elements] for atoms in frames], dtype=float
+    )

@@ -21,12 +21,11 @@ from benchmark_runner import Benchmark
 from plan_arguments import left_out, measure_table
 
 from mace_weak.evidence import Evidence, Knowledge, weigh
-from mace_weak.likeness import FEWEST
 from mace_weak.options import WeakOptions
 
 HEADER = (
-    "data", "structures", "energies for each coordinate", "left by the anchor / by the atoms",
-    "the anchor's scale", "correlation", "order", "seeds",
+    "data", "structures", "energies for each coordinate", "left by the anchor",
+    "its scale", "correlation", "order", "seeds",
 )  # fmt: skip
 METHOD = "weak_taylor"
 MAX_ELEMENT = 118
@@ -73,8 +72,8 @@ def order_of(evidence: Evidence) -> int:
 
 
 def span(values: list[float]) -> str:
-    """The lowest and the highest of them, or one where they read the same; nothing of none."""
-    texts = [f"{value:.2f}" for value in (min(values), max(values))] if values else []
+    """The lowest and the highest of them, or one where they read the same."""
+    texts = [f"{value:.2f}" for value in (min(values), max(values))]
     return " to ".join(dict.fromkeys(texts))
 
 
@@ -94,12 +93,12 @@ def rows(benchmark: Benchmark) -> Iterator[list[str]]:
 
 def line_of(evidence: list[Evidence]) -> list[str]:
     """The cells of the evidence of all seeds."""
-    telling = [one.likeness for one in evidence if one.likeness.differences >= FEWEST]
+    likeness = [one.likeness for one in evidence]
     return [
         span([one.labels / one.coordinates for one in evidence]),
-        span([one.left_by_anchor / one.left_by_atoms for one in evidence]),
-        span([one.scale for one in telling]),
-        span([one.correlation for one in telling]),
+        span([one.left / one.labels for one in likeness]),
+        span([one.scale for one in likeness]),
+        span([one.correlation for one in likeness]),
         " or ".join(sorted({str(order_of(one)) for one in evidence})),
         str(len(evidence)),
     ]

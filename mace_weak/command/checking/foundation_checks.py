@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mace_weak.command.atomic_energies import CompositionFit, fit_composition
+from mace_weak.command.atomic_energies import CompositionFit, counts_of, fit_composition
 from mace_weak.command.checking.survey import Labelled, Survey
 from mace_weak.command.checking.units import ENERGY_UNITS, FORCE_UNITS, unit_of
 from mace_weak.command.frames import evenly
@@ -74,15 +74,13 @@ def compare(model: Model, survey: Survey) -> Comparison | None:
     labels = np.array([float(structure.labels["energy"]) for structure in structures])
     energies = np.array([prediction.energy for prediction in predictions])
     elements = [symbol for symbol in model.elements if symbol in survey.elements]
-    sizes = np.array([len(atoms) for atoms in frames])
-    formulas = [atoms.get_chemical_formula() for atoms in frames]
     return Comparison(
         structures,
         predictions,
         shift=fit_composition(frames, labels - energies, elements),
         own=fit_composition(frames, labels, elements),
         predicted=fit_composition(frames, energies, elements),
-        likeness=liken(formulas, labels / sizes, energies / sizes),
+        likeness=liken(counts_of(frames, elements), labels, energies),
     )
 
 
