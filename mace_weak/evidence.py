@@ -11,8 +11,8 @@ import numpy as np
 
 from mace_weak.likeness import Likeness, liken
 
-# measured in recipes/benchmark: labels for each coordinate of the atoms: 0.10 tell little of the
-# forces, 0.33 enough
+# Labels for each coordinate of the atoms, measured in recipes/benchmark: 0.10 tell little of the
+# forces, 0.33 enough.
 ENOUGH = 0.2
 
 

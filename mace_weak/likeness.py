@@ -10,12 +10,10 @@ from mace_weak.compositions import fit_atoms
 
 FEWEST = 10  # energies that tell of a surface
 VARIED = 1e-4  # eV/atom, between structures of one composition
-# measured in recipes/benchmark:
-KNOWN = (
-    0.7  # part of the energies that a good model may leave: those there up to 0.5, a wrong one 1
-)
-# of models that leave all: one that knows the surface, of cold structures, follows them by 0.63 to
-# 0.70 at a scale of 0.9; a wrong one has a scale of 2.0
+# Measured in recipes/benchmark. Good models leave up to 0.5 of the energies, a wrong one all.
+KNOWN = 0.7
+# Of models that leave all, one that knows the surface, of cold structures, follows them by 0.63 to
+# 0.70 at a scale of 0.9; a wrong one has a scale of 2.0.
 FOLLOWING = 0.5  # correlation of the energies
 SCALE = 1.5  # of the model's surface, or its inverse
 
@@ -77,6 +75,7 @@ def liken(counts: np.ndarray, labels: np.ndarray, model: np.ndarray) -> Likeness
     if not len(labels):
         return Likeness(0, 0.0, 0.0, 0.0, np.nan, np.nan)
     _, groups = np.unique(counts, axis=0, return_inverse=True)
+    groups = groups.ravel()  # NumPy 2.0 gives them another shape
     differences = len(groups) - int(groups.max()) - 1
     within = differences >= FEWEST
     own, predicted = (
