@@ -53,6 +53,12 @@ def test_structures_without_a_label_tell_nothing():
     assert not weigh(unknown).forces_open
 
 
+def test_the_zeros_of_the_two_levels_do_not_matter():
+    evidence = weigh(structures([(2, 2), (4, 1), (3, 1), (6, 2)] * 50))
+    assert evidence.likeness.left == pytest.approx(0.02, rel=0.2)
+    assert evidence.likeness.labels == pytest.approx(0.1, rel=0.2)
+
+
 def test_the_forces_are_open_with_few_labels_and_an_anchor_that_knows_the_surface():
     evidence = weigh(structures([(4, 1)] * 20))
     open_forces = replace(evidence, coordinates=math.ceil(20 / ENOUGH) + 1)
