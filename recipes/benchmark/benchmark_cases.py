@@ -77,14 +77,14 @@ class Method:
     """A way to train: the labels that it sees, and the flags of ``mace_run_train``.
 
     ``labels`` is a name of ``benchmark_data.LABELS``. ``foundation`` names another starting point
-    than that of the data, or is ``none``. ``anchor`` names the foundation model whose difference to
-    the trained one the weak terms act on, where it is not the start. ``replayed`` structures of the
-    foundation's training set are trained on by a head of their own.
+    than that of the data, or is ``none``; with ``anchored``, the weak terms act on the difference
+    to that of the data all the same. ``replayed`` structures of the foundation's training set are
+    trained on by a head of their own.
     """
 
     labels: str = "energies"
     foundation: str = ""
-    anchor: str = ""
+    anchored: bool = False
     replayed: int = 0
     flags: Mapping[str, Any] = field(default_factory=dict)
 

@@ -70,9 +70,9 @@ class Benchmark:
         return self.plan.methods[case.method].foundation or self.plan.data[case.data].foundation
 
     def anchor(self, case: Case) -> str | None:
-        """The model file that a method names as its anchor."""
-        name = self.plan.methods[case.method].anchor
-        return self.foundation(name) if name else None
+        """The model file of the anchor, where a method does not start from it."""
+        anchored = self.plan.methods[case.method].anchored
+        return self.foundation(self.plan.data[case.data].foundation) if anchored else None
 
     def refused(self, case: Case) -> str | None:
         """Why a case is left out; None if it is not."""

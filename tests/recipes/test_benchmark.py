@@ -38,7 +38,7 @@ def test_every_case_is_declared():
             assert method.labels in LABELS
             assert {data.train.part, data.test.part} <= set(PARTS)
             assert (method.foundation or data.foundation) in {*PLAN.foundations, SCRATCH}
-            assert method.anchor in {*PLAN.foundations, ""}
+            assert not method.anchored or method.foundation == SCRATCH
 
 
 def test_methods_see_the_labels_that_they_may(tmp_path):
@@ -136,7 +136,7 @@ def test_files_of_the_users_are_compared(tmp_path):
         "  plain: {flags: {loss: weighted}}\n"
         "  weak: {flags: {loss: weak_taylor, weak_taylor_weight: 1000}}\n"
         "  denoising: {labels: 'energies, noise', flags: {loss: weighted}}\n"
-        "  student: {labels: 'energies, forces', foundation: none, anchor: molecules, "
+        "  student: {labels: 'energies, forces', foundation: none, anchored: true, "
         "flags: {loss: weak_taylor}}\n"
         "sets: {tiny: {data: [], method: [plain, weak, denoising, student], structures: [6], "
         "lr: [0.01], steps: [8], seed: [1], dynamics: {temperatures: [300], steps: 20}}}\n"
