@@ -15,6 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mace_weak.evidence import ENOUGH
+from mace_weak.likeness import FEWEST, KNOWN
 from mace_weak.losses import LOSS_TERMS
 from mace_weak.options import AUTO, OPTIONS
 from mace_weak.weights import default_weights
@@ -53,7 +55,10 @@ def trained(
 
 
 def defaults_of(loss: str | None) -> str:
-    """Defaults of the options of a weak loss, which no command line shows; else nothing."""
+    """Defaults of the options of a weak loss, which no command line shows; else nothing.
+
+    With what chooses the order: a run is another one where they change.
+    """
     if loss not in LOSS_TERMS:
         return ""
     anchored, plain = (default_weights(loss, anchored=anchored) for anchored in (True, False))
@@ -66,8 +71,12 @@ def defaults_of(loss: str | None) -> str:
         f"{few[term]:g}) and {plain[term]:g} plain"
         for term in anchored
     ]
+    order = (
+        f"few labels below {ENOUGH:g} for each coordinate, anchor known where it leaves below "
+        f"{KNOWN:g} of {FEWEST} differences or more"
+    )
     others = [f"{option.name} {option.default}" for option in OPTIONS if option.default != AUTO]
-    return ", ".join([*weights, *others])
+    return ", ".join([*weights, order, *others])
 
 
 def train(

@@ -6,10 +6,13 @@ import pytest
 from datafiles import HOSTS
 from tables import with_table
 
+from mace_weak.losses import LOSS_TERMS
+
 if HOSTS["mace"] is None:
     pytest.skip("the report is written in MACE's environment", allow_module_level=True)
 
 import pandas as pd
+import processes
 import report
 
 ERRORS = {  # of two seeds, at two learning rates
@@ -106,3 +109,17 @@ def test_the_readmes_show_what_is_published():
                 content = readme.read_text()
                 assert with_table(content, marker, text) == content, "run make benchmark-report"
     assert {path.stem for path in report.FIGURES.iterdir()} == report.shown_figures()
+
+
+def test_published_rows_are_of_the_present_defaults():
+    """Another default, or another rule for the order, asks for other trainings."""
+    published = pd.concat([pd.read_csv(path) for path in report.PUBLISHED.glob("*.csv")])
+    present = {processes.defaults_of(loss) for loss in LOSS_TERMS}
+    assert set(published["defaults"].dropna()) == present
+
+
+def test_the_rule_for_the_order_is_one_of_the_defaults(monkeypatch):
+    before = processes.defaults_of("weak_taylor")
+    monkeypatch.setattr(processes, "ENOUGH", 2 * processes.ENOUGH)
+    assert processes.defaults_of("weak_taylor") != before
+    assert processes.defaults_of("weighted") == ""
