@@ -2,7 +2,7 @@
 
     export PYTHONPATH=recipes/quickstart
     python recipes/benchmark/step_cost.py
-    python recipes/benchmark/step_cost.py --device=cuda --size=foundation
+    python recipes/benchmark/step_cost.py --device=cuda --size=foundation --readme
 
 Each step is MACE's own ``take_step``. In every round each variant takes one step, in turn, so that
 a drift of the machine touches all alike; the table has medians over the rounds of the ratio to the

@@ -14,13 +14,7 @@ from training import train
 
 from mace_weak.mace.loss import WeakLoss
 
-CUDA = pytest.param(
-    "cuda",
-    marks=[
-        pytest.mark.cuda,
-        pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-    ],
-)
+CUDA = pytest.param("cuda", marks=pytest.mark.cuda)
 DEVICES = ["cpu", CUDA]
 ANCHORED = [name for name, variant in VARIANTS.items() if variant.anchored]
 WAITS = (
@@ -103,7 +97,6 @@ def test_all_lies_on_the_device(setting, losses):
 
 @pytest.mark.cuda
 @pytest.mark.slow
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_memory_is_bounded_over_1000_steps(losses):
     setting = make_setting("small", torch.device("cuda"), structures=3)
     step = stepper(setting, VARIANTS["weak_piwsl, anchored"])
@@ -118,7 +111,6 @@ def test_memory_is_bounded_over_1000_steps(losses):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-6), ("float32", 1e-2)])
 def test_cuda_gives_the_losses_of_the_cpu(tmp_path, finetune_flags, dtype, tolerance):
     flags = [*finetune_flags, "--loss=weak_piwsl", "--weak_schedule=constant", "--lr=0.0001"]

@@ -70,13 +70,7 @@ def test_validation_is_without_the_weak_terms(pair):
     assert weak == alone
 
 
-CUDA = pytest.param(
-    "gpu",
-    marks=[
-        pytest.mark.cuda,
-        pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-    ],
-)
+CUDA = pytest.param("gpu", marks=pytest.mark.cuda)
 
 
 @pytest.mark.parametrize("accelerator", [pytest.param("cpu", marks=pytest.mark.slow), CUDA])

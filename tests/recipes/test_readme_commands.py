@@ -28,6 +28,9 @@ EXACTLY = {
     "python recipes/benchmark/run.py learning_rates --host nequip": "recipes/test_benchmark.py",
     "python recipes/benchmark/softening.py": "recipes/test_benchmark.py",
     "python recipes/benchmark/few_energies.py": "recipes/test_benchmark.py",
+    "python recipes/benchmark/step_cost.py --device=cuda --size=foundation --readme": (
+        "recipes/test_step_cost.py"
+    ),
     "python recipes/cbs_energy_only/make_data.py --out results/mine --molecule NH3": (
         "recipes/test_cbs_energy_only.py"
     ),

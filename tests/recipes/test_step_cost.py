@@ -9,11 +9,15 @@ if HOSTS["mace"] is None:
     pytest.skip("the cost is that of MACE's step", allow_module_level=True)
 
 
-def test_the_cost_is_printed():
+CUDA = pytest.param(["--device=cuda", "--size=foundation"], marks=pytest.mark.cuda)
+
+
+@pytest.mark.parametrize("where", [[], CUDA])
+def test_the_cost_is_printed(where):
     """Times are there, and more graphs at once take more memory."""
     output = run_recipe(
-        RECIPES / "benchmark" / "step_cost.py", "--rounds=1", "--structures=1", "--no-scaling",
-        "--memory-structures=5",
+        RECIPES / "benchmark" / "step_cost.py", *where, "--rounds=1", "--structures=1",
+        "--no-scaling", "--memory-structures=5",
     )  # fmt: skip
     rows = [line.strip("| ").split(" | ") for line in output.splitlines() if "| weak_" in line]
     assert len(rows) == 7
