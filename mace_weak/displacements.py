@@ -28,6 +28,16 @@ def seeded_generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
+def structure_key(positions: Tensor, numbers: Sequence[int]) -> int:
+    """A number of a structure's own, from its positions (n_atoms, 3) in Å and atomic numbers.
+
+    It seeds what is drawn for the structure wherever it stands in a file.
+    """
+    rounded = torch.round(positions.detach().cpu().double() * 1e5).long().tolist()
+    digest = hashlib.blake2b(repr((rounded, list(numbers))).encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big")
+
+
 def random_displacements(
     n_replicas: int,
     n_atoms: int,

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from mace_weak.command import check, doctor, evaluate, report, select, soften
+from mace_weak.command import check, doctor, evaluate, finetune, report, select, soften
 from mace_weak.command.output import BAD_USE
 from mace_weak.errors import WeakLossError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command()(doctor.doctor)
 app.command()(check.check)
 app.command()(select.select)
+app.command()(finetune.finetune)
 app.command()(evaluate.evaluate)
 app.command()(soften.soften)
 app.command()(report.report)

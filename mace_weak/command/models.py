@@ -79,20 +79,32 @@ def load_model(path: str, *, device: str = "cpu", dtype: str = "") -> Model:
             f"'{path}' is a model of {host}, which is not installed here: use the environment of "
             f"{host}, or pip install '{host}{supported(host).specifier}'"
         )
+    with reading(path):
+        if host == NEQUIP:
+            from mace_weak.nequip.saved import load_saved
+
+            return load_saved(path, device=device)
+        from mace_weak.mace.saved import load_saved as load_saved_mace
+
+        return load_saved_mace(path, device=device, dtype=dtype)
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """While a model file is read: its host is quiet, and failures say which file it is.
+
+    Raises:
+        WeakLossError: if it cannot be read.
+    """
     try:
         with _quiet():
-            if host == NEQUIP:
-                from mace_weak.nequip.saved import load_saved
-
-                return load_saved(path, device=device)
-            from mace_weak.mace.saved import load_saved as load_saved_mace
-
-            return load_saved_mace(path, device=device, dtype=dtype)
+            yield
     except WeakLossError:
         raise
     except Exception as error:  # unpickling fails in many ways
         raise WeakLossError(
-            f"'{path}' cannot be read as a model of {host} ({type(error).__name__}: {error})"
+            f"'{path}' cannot be read as a model of {host_of(path)} "
+            f"({type(error).__name__}: {error})"
         ) from error
 
 

@@ -30,10 +30,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong, and how to mend it."""
+    """Something doubtful, and how to mend it; ``wrong`` data must not be trained on as they are."""
 
     problem: str
     mend: str
+    wrong: bool = False
 
 
 @dataclass

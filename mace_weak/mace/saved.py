@@ -68,17 +68,7 @@ class SavedModel:
         return (total / (batch["ptr"][1:] - batch["ptr"][:-1]).unsqueeze(1)).cpu().numpy()
 
     def _batch(self, frames: Sequence[Atoms]) -> Batch:
-        dtype = next(self.model.parameters()).dtype
-        previous = torch.get_default_dtype()
-        torch.set_default_dtype(dtype)
-        try:
-            table = AtomicNumberTable([int(number) for number in self.calculator.z_table.zs])
-            graphs = [
-                AtomicData.from_config(config_from_atoms(atoms), z_table=table, cutoff=self.cutoff)
-                for atoms in frames
-            ]
-        finally:
-            torch.set_default_dtype(previous)
+        graphs = graphs_of(self, frames, dtype=next(self.model.parameters()).dtype)
         return Batch.from_data_list(graphs).to(self.calculator.device)
 
     def _invariant(self, features: torch.Tensor) -> torch.Tensor:
@@ -88,6 +78,22 @@ class SavedModel:
         return extract_invariant(
             features, num_layers=layers, num_features=channels, l_max=irreps.lmax
         )
+
+
+def graphs_of(
+    saved: SavedModel, frames: Sequence[Atoms], *, dtype: torch.dtype = torch.float64
+) -> list[AtomicData]:
+    """Structures as MACE's models read them, without labels."""
+    table = AtomicNumberTable([int(number) for number in saved.calculator.z_table.zs])
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        return [
+            AtomicData.from_config(config_from_atoms(atoms), z_table=table, cutoff=saved.cutoff)
+            for atoms in frames
+        ]
+    finally:
+        torch.set_default_dtype(previous)
 
 
 def several_heads(path: str, heads: Sequence[str]) -> WeakLossError:
@@ -106,15 +112,23 @@ def load_saved(path: str, *, device: str, dtype: str) -> SavedModel:
         WeakLossError: if there is neither, or the model has several heads and none called default.
     """
     is_file = Path(path).is_file()
-    if is_file:
-        model = torch.load(path, map_location=device, weights_only=False)
-    else:
-        model = foundation_model(path, device=device)
+    model = raw_model(path, device=device)
     heads = getattr(model, "heads", None) or ["default"]
     if len(heads) > 1 and "default" not in [head.lower() for head in heads]:
         raise several_heads(path, heads)
     dtype = dtype or ("" if is_file else "float32")
     return SavedModel(MACECalculator(models=model, device=device, default_dtype=dtype))
+
+
+def raw_model(path: str, *, device: str) -> torch.nn.Module:
+    """The model in a file, or the foundation model that ``mace_run_train`` has by that name.
+
+    Raises:
+        WeakLossError: if there is neither.
+    """
+    if Path(path).is_file():
+        return torch.load(path, map_location=device, weights_only=False)
+    return foundation_model(path, device=device)
 
 
 def foundation_model(name: str, *, device: str) -> torch.nn.Module:

@@ -22,7 +22,7 @@ def test_json_has_the_same_as_the_tables(capsys):
     assert json.loads(capsys.readouterr().out) == {
         "status": 1,
         "tables": {"Errors": [{"model": "one", "RMSE": 1.5}, {"model": "two", "RMSE": None}]},
-        "findings": [{"problem": "wrong", "mend": "mend"}],
+        "findings": [{"problem": "wrong", "mend": "mend", "wrong": False}],
         "notes": [],
         "written": ["a.png"],
     }

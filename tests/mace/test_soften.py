@@ -10,7 +10,7 @@ from mace.calculators import MACECalculator
 from predictions import calculated, softened
 from training import atomic_energies
 
-from mace_weak.command.softening.correction import run_command
+from mace_weak.command.trainer import run_trainer
 from mace_weak.errors import WeakLossError
 
 SOFT = 0.8
@@ -145,7 +145,7 @@ def test_missing_labels_are_bad_use(tmp_path, data, foundation, flags, expected)
 def test_a_host_that_fails_is_told_with_its_last_line(tmp_path):
     output = tmp_path / "output.txt"
     with pytest.raises(WeakLossError, match=f"python failed .out of memory.: see {output}"):
-        run_command("python", ["-c", "print('starting'); exit('out of memory')"], output)
+        run_trainer("python", ["-c", "print('starting'); exit('out of memory')"], output)
     assert output.read_text() == "starting\nout of memory\n"
     with pytest.raises(WeakLossError, match=r"there is no .*train_nothing"):
-        run_command("train_nothing", [], output)
+        run_trainer("train_nothing", [], output)

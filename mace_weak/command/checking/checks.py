@@ -99,6 +99,7 @@ def label_findings(survey: Survey, keys: Keys) -> Iterator[Finding]:
             f"{survey.path}: the {name} of {len(numbers)} structures is NaN or infinite (the first "
             f"is {numbers[0]}, counted from 0)",
             "mend or remove them: one is enough to spoil a training",
+            wrong=True,
         )
     some = survey.labels["forces"]
     if 0 < some < survey.count - len(survey.isolated_atoms):
@@ -146,6 +147,7 @@ def inconsistent(slope: float, correlation: float) -> Iterator[Finding]:
         yield Finding(
             f"energies rise along the forces (slope {slope:.2f} between close structures)",
             "turn the sign of the forces: they are −∂E/∂r, not the gradient",
+            wrong=True,
         )
     elif correlation < 1 - TOLERANCE:
         yield Finding(
@@ -158,6 +160,7 @@ def inconsistent(slope: float, correlation: float) -> Iterator[Finding]:
         yield Finding(
             f"energies change by {slope:.3g} times the work of the forces",
             "bring both to eV and eV/Å",
+            wrong=True,
         )
 
 
@@ -174,7 +177,9 @@ def foreign_energies(train: Survey) -> Iterator[Finding]:
     unit = unit_of(float(np.median(ratios)), ENERGY_UNITS)
     if unit not in (None, "eV"):
         yield Finding(
-            f"{train.path}: the energies look like total energies in {unit}", "convert them to eV"
+            f"{train.path}: the energies look like total energies in {unit}",
+            "convert them to eV",
+            wrong=True,
         )
 
 

@@ -93,6 +93,7 @@ def misfits(model: Model, surveys: Sequence[Survey]) -> Iterator[Finding]:
                 f"the foundation model lacks {', '.join(sorted(missing))} of {survey.path} (it has "
                 f"{', '.join(model.elements)})",
                 "choose a foundation model trained on all elements",
+                wrong=True,
             )
         alone = int(np.sum(np.array(survey.loneliest) > model.cutoff))
         if alone:
@@ -110,12 +111,14 @@ def unlike_forces(comparison: Comparison) -> Iterator[Finding]:
         yield Finding(
             f"the forces point against the foundation model's (correlation {related:.2f})",
             "turn their sign: forces are −∂E/∂r, not the gradient",
+            wrong=True,
         )
     unit = unit_of(ratio, FORCE_UNITS) if related > RELATED else None
     if unit not in (None, "eV/Å"):
         yield Finding(
             f"the forces are {ratio:.3g} times the foundation model's: they look like {unit}",
             "convert them to eV/Å",
+            wrong=True,
         )
 
 
@@ -130,6 +133,7 @@ def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
             f"energies differ between structures by {ratio:.3g} times the foundation model's: they "
             f"look like {unit}",
             "convert them to eV",
+            wrong=True,
         )
     elif comparison.likeness.another_surface:
         yield Finding(

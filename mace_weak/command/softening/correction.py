@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from mace_weak.command.softening.labelled import (
     structures_of,
     write_structure,
 )
+from mace_weak.command.trainer import run_trainer
 from mace_weak.errors import WeakLossError
 from mace_weak.versions import NEQUIP
 
@@ -125,7 +124,7 @@ def fine_tuned(model: str, old: Model, one: Labelled, settings: Settings) -> Pat
         epochs=settings.epochs, lr=settings.lr, gamma=LAST_LR ** (1 / settings.epochs),
         device=settings.device,
     )  # fmt: skip
-    run_command(host.COMMAND, arguments, out / OUTPUT)
+    run_trainer(host.COMMAND, arguments, out / OUTPUT)
     return settings.out / host.PRODUCT
 
 
@@ -138,26 +137,6 @@ def one_structure_of(model: str) -> ModuleType:
     from mace_weak.mace import one_structure as of_mace
 
     return of_mace
-
-
-def run_command(name: str, arguments: Sequence[str], output: Path) -> None:
-    """Run a command of this environment, with what it prints in the file ``output``.
-
-    Raises:
-        WeakLossError: if it is missing or fails.
-    """
-    from rich.console import Console
-
-    program = Path(sys.executable).with_name(name)
-    if not program.is_file():
-        raise WeakLossError(f"there is no '{program}': install the host of the model anew")
-    with Console(stderr=True).status(f"{name} …"), output.open("w") as file:
-        done = subprocess.run(
-            [str(program), *arguments], stdout=file, stderr=subprocess.STDOUT, check=False
-        )
-    if done.returncode:
-        last = output.read_text().strip().rpartition("\n")[2]
-        raise WeakLossError(f"{name} failed ({last}): see {output}")
 
 
 def account(judged: Mapping[str, Sequence[Judged]], place: int, number: int) -> Result:

@@ -1,0 +1,90 @@
+"""The folder beside the model file in which a fine-tuning keeps what it has done so far."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mace_weak.command.selecting.selection import require_new
+from mace_weak.errors import WeakLossError
+
+MARK = "finetune.json"
+SECONDS = "seconds.json"
+
+
+@dataclass
+class Work:
+    """A folder of work, and the seconds of each part, interruptions left out."""
+
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name).is_file()
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time of a part to what earlier calls needed for it."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = self.seconds.get(part, 0.0) + time.perf_counter() - start
+            self.seconds[part] = spent
+            _write(self.folder / SECONDS, self.seconds)
+
+
+def opened(out: Path, *, inputs: Sequence[Path], overwrite: bool) -> Work:
+    """The folder of work for a model file that may be written, made if it is not there.
+
+    Raises:
+        WeakLossError: if the file exists, is an input, or cannot be written.
+    """
+    require_new(out, inputs=inputs, overwrite=overwrite)
+    if out.is_dir():
+        raise WeakLossError(f"'{out}' is a folder: name a file by --out")
+    folder = out.with_name(f"{out.name}.work")
+    try:
+        if overwrite:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "writable").touch()
+        (folder / "writable").unlink()
+    except OSError as error:
+        raise WeakLossError(
+            f"'{folder}' cannot be written ({error}): name another --out"
+        ) from error
+    known = folder / SECONDS
+    return Work(folder, json.loads(known.read_text()) if known.is_file() else {})
+
+
+def require_same(work: Work, content: Mapping[str, object]) -> None:
+    """Check that the folder, if it holds work, holds that of the same call.
+
+    Raises:
+        WeakLossError: if it does not.
+    """
+    path = work.folder / MARK
+    asked = json.loads(json.dumps(content))
+    if not path.is_file():
+        _write(path, asked)
+        return
+    before = json.loads(path.read_text())
+    changed = [name for name in asked if asked[name] != before.get(name)]
+    if changed:
+        raise WeakLossError(
+            f"'{work.folder}' holds unfinished work with another {', another '.join(changed)}: add "
+            "--overwrite to start anew, or name another --out"
+        )
+
+
+def _write(path: Path, content: Mapping[str, object]) -> None:
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(json.dumps(content))
+    os.replace(partial, path)

@@ -1,0 +1,111 @@
+"""A MACE model as a function of its parameters, for the tangent model of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mace.tools.torch_geometric.batch import Batch
+from torch import Tensor
+
+from mace_weak.displacements import structure_key
+from mace_weak.mace.graphs import Graph, replicated_graph, whole_graph
+from mace_weak.mace.potential import extra_inputs, position_energy
+
+PER_BATCH = 16  # structures, where nothing is differentiated by parameters
+
+
+@dataclass(frozen=True)
+class ModelSurface:
+    """Energies of a MACE model on a graph; a ``Surface`` of the core."""
+
+    model: torch.nn.Module
+    graph: Graph
+
+    @property
+    def structure(self) -> Tensor:
+        return self.graph["batch"]
+
+    def energy(self, displacements: Tensor) -> tuple[Tensor, Tensor]:
+        positions = (self.graph["positions"] + displacements).detach().requires_grad_(True)
+        replicas = replicated_graph(self.graph, positions)
+        output = self.model(replicas, training=True, compute_force=False)
+        return position_energy(output).view(displacements.shape[0], -1), positions
+
+
+class ParametricModel:
+    """A float64 copy of a MACE model on the structures of a data set; a ``Model`` of the core.
+
+    ``dataset`` gives MACE's ``AtomicData`` by number.
+    """
+
+    def __init__(self, model: torch.nn.Module, dataset: Any, *, device: torch.device) -> None:
+        self.model = double(model).to(device)
+        self.model.requires_grad_(True)
+        self.dataset = dataset
+        self.device = device
+        self.parameters = [own for own in self.model.parameters() if own.is_floating_point()]
+        structures = [dataset[number] for number in range(len(dataset))]
+        self.sizes = [len(one["positions"]) for one in structures]
+        self.keys = [
+            structure_key(one["positions"], one["node_attrs"].argmax(dim=1).tolist())
+            for one in structures
+        ]
+
+    def surface(self, numbers: Sequence[int]) -> ModelSurface:
+        batch = Batch.from_data_list([self.dataset[number] for number in numbers])
+        return ModelSurface(self.model, self.graph(batch))
+
+    def graph(self, batch: Any) -> Graph:
+        """A batch in float64, as the model reads it."""
+        graph = whole_graph(batch.to(self.device), extra_inputs(self.model))
+        return {
+            key: value.double() if value.is_floating_point() else value
+            for key, value in graph.items()
+        }
+
+
+def double(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy in float64, for evaluation."""
+    copy = deepcopy(model).double()
+    copy.eval()
+    return copy
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the foundation model gives for the structures of a data set.
+
+    ``energies`` (n_structures,) in eV, of which ``constants`` do not depend on positions and are
+    no part of the surfaces; ``forces`` (n_atoms, 3) in eV/Å of each.
+    """
+
+    energies: np.ndarray
+    constants: np.ndarray
+    forces: list[np.ndarray]
+
+
+def predicted(model: ParametricModel, progress: Callable[[int], None]) -> Predicted:
+    """Run the model on all of its structures; ``progress`` is told how many are done."""
+    energies: list[float] = []
+    constants: list[float] = []
+    forces: list[np.ndarray] = []
+    for start in range(0, len(model.sizes), PER_BATCH):
+        numbers = range(start, min(start + PER_BATCH, len(model.sizes)))
+        output = model.model(model.surface(numbers).graph, training=False)
+        energies += output["energy"].tolist()
+        constants += (output["energy"] - position_energy(output)).tolist()
+        sizes = [model.sizes[number] for number in numbers]
+        forces += [part.cpu().numpy() for part in torch.split(output["forces"].detach(), sizes)]
+        progress(len(numbers))
+    return Predicted(np.array(energies), np.array(constants), forces)
+
+
+def composition(model: ParametricModel) -> np.ndarray:
+    """Numbers of atoms of each of the model's elements (n_structures, n_elements)."""
+    attributes = [model.dataset[number]["node_attrs"] for number in range(len(model.sizes))]
+    return np.stack([own.sum(dim=0).round().cpu().numpy() for own in attributes])

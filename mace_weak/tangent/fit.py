@@ -1,0 +1,330 @@
+"""From a model and its labels to the solution: the rows, their Gram matrix, the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mace_weak.compositions import fit_atoms
+from mace_weak.displacements import seeded_generator
+from mace_weak.errors import WeakLossError
+from mace_weak.tangent.evidence import Choice, Problem, Solution, solve
+from mace_weak.tangent.gradients import (
+    Coordinates,
+    Features,
+    Model,
+    Rows,
+    Surface,
+    coordinates_of,
+    force_rows,
+)
+from mace_weak.tangent.potential import TangentPotential
+from mace_weak.tangent.prior import TERMS, Directions
+
+MOST_LABELS = 4000
+# Directions of the weak prior: one for so many coordinates, within these numbers for a structure,
+# and no more than so many rows in all, whose Gram matrix is decomposed in a second.
+COORDINATES_PER_DIRECTION = 6
+DIRECTIONS = (4, 32)
+MOST_WEAK_ROWS = 2400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the tangent model is solved.
+
+    ``terms`` are those of the weak prior, ``length`` (Å) is that of its displacements,
+    ``directions`` their number for each structure (None: by its atoms), ``probes`` how many more
+    the forces are measured by. ``memory`` in bytes bounds the rows that are held.
+    """
+
+    terms: Sequence[str] = TERMS
+    length: float = 0.05
+    directions: int | None = None
+    probes: int = 1
+    seed: int = 1
+    memory: float = 4e9
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of each structure, relative to the foundation model.
+
+    ``counts`` (n_structures, n_kinds) are the numbers of each kind of atom; ``energies``
+    (n_structures,) in eV are E_ref − E(θ₀), NaN where there is none; ``forces`` (n_atoms, 3) in
+    eV/Å are F_ref − F(θ₀), or None.
+    """
+
+    counts: np.ndarray
+    energies: np.ndarray
+    forces: Sequence[np.ndarray | None]
+
+    def __len__(self) -> int:
+        return len(self.energies)
+
+    @property
+    def count(self) -> int:
+        """Energies and components of forces."""
+        forces = sum(own.size for own in self.forces if own is not None)
+        return int(np.sum(np.isfinite(self.energies))) + forces
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What the evidence found, in numbers.
+
+    ``energy_error`` is the root mean square, in eV for an atom, of the energies' errors when each
+    is predicted from the other labels; ``calibration`` the mean of their squares over the expected
+    ones. Forces, root mean squares of a component in eV/Å: ``force_error`` is what the posterior
+    expects at the training structures, ``foundation_force_error`` what the prior expects of the
+    foundation model, ``force_change`` that of the correction.
+    """
+
+    energies: int
+    force_components: int
+    choice: Choice
+    energy_error: float
+    calibration: float
+    force_error: float
+    foundation_force_error: float
+    force_change: float
+
+    @classmethod
+    def of(cls, solution: Solution, sizes: np.ndarray) -> Account:
+        """``sizes`` are the numbers of atoms of the structures with energies."""
+        errors, spreads = solution.left_out()
+        is_force = solution.problem.is_force
+        own = errors[~is_force] / sizes**0.5  # they are divided by √N already
+        return cls(
+            energies=int(np.sum(~is_force)),
+            force_components=int(np.sum(is_force)),
+            choice=solution.choice,
+            energy_error=_root_mean_square(own),
+            calibration=_root_mean_square((errors / spreads)[~is_force]) ** 2,
+            force_error=solution.expected_force_error,
+            foundation_force_error=solution.prior_force_error,
+            force_change=solution.force_change,
+        )
+
+
+def _root_mean_square(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(known**2))) if len(known) else float("nan")
+
+
+@dataclass(frozen=True)
+class Tangent:
+    """The tangent model of a foundation: δ (n_active,), β (n_kinds,) in eV, and how they came."""
+
+    coordinates: Coordinates
+    change: Tensor
+    shifts: np.ndarray
+    account: Account
+
+    def potential(self, model: Model, numbers: Sequence[int], counts: Tensor) -> TangentPotential:
+        """The potential on the structures of these numbers.
+
+        ``counts`` (n_structures, n_kinds) of their atoms, which take the shifts; zeros leave the
+        energies at the level of the foundation model.
+        """
+        return self.on(model.surface(numbers), model.parameters, counts)
+
+    def on(
+        self, surface: Surface, parameters: Sequence[Tensor], counts: Tensor
+    ) -> TangentPotential:
+        """The potential on a surface of the model with these parameters."""
+        return TangentPotential(
+            surface,
+            parameters,
+            self.coordinates.directions(self.change),
+            counts.to(torch.float64) @ torch.as_tensor(self.shifts).to(counts.device),
+        )
+
+
+def fit(
+    model: Model,
+    labels: Labels,
+    settings: Settings,
+    *,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[Tangent, Solution]:
+    """The tangent model of the labels, and the posterior that it is the mean of.
+
+    ``progress`` is called with the number of structures whose rows are done.
+
+    Raises:
+        WeakLossError: if there are too few labels to learn from, or too many.
+    """
+    require_solvable(labels)
+    atoms, labels = without_atoms(labels)  # all-electron energies would leave few digits
+    coordinates = coordinates_of(model)
+    plan = _Plan.of(model, labels, settings)
+    rows = Rows(
+        lambda number: plan.rows_of(model, coordinates, number),
+        [plan.n_rows(number) for number in range(len(labels))],
+        n_active=len(coordinates),
+        limit=settings.memory,
+        progress=progress,
+    )
+    order = plan.order()
+    gram = rows.gram().numpy()[np.ix_(order, order)]
+    solution = solve(plan.problem(gram))
+    weights = np.zeros(len(rows))
+    weights[order] = plan.unscaled(solution.coefficients)
+    change = rows.combined(torch.from_numpy(weights))
+    sizes = np.array(model.sizes)[np.isfinite(labels.energies)]
+    account = Account.of(solution, sizes)
+    return Tangent(coordinates, change, atoms + solution.shifts, account), solution
+
+
+def without_atoms(labels: Labels) -> tuple[np.ndarray, Labels]:
+    """Energies of the atoms (n_kinds,) in eV by least squares, and the labels without them."""
+    known = np.isfinite(labels.energies)
+    atoms = fit_atoms(labels.counts[known].astype(float), labels.energies[known]).energies
+    return atoms, replace(labels, energies=labels.energies - labels.counts @ atoms)
+
+
+def directions_for(n_atoms: int) -> int:
+    """How many directions of the weak prior suit a structure: they grow with its coordinates."""
+    fewest, most = DIRECTIONS
+    return min(most, max(fewest, round(3 * n_atoms / COORDINATES_PER_DIRECTION)))
+
+
+def spread(shares: Sequence[float], keys: Sequence[int]) -> list[int]:
+    """Whole numbers for shares, those of fractions by chance that the structures' keys settle."""
+    chances = [
+        float(torch.rand((), dtype=torch.float64, generator=seeded_generator(key, 2)))
+        for key in keys
+    ]
+    return [int(share + chance) for share, chance in zip(shares, chances, strict=True)]
+
+
+def require_solvable(labels: Labels) -> None:
+    """Check the number of labels.
+
+    Raises:
+        WeakLossError: if there are none beyond the energies of the atoms, or too many.
+    """
+    if labels.count > MOST_LABELS:
+        raise WeakLossError(
+            f"{labels.count} labels (energies and components of forces) are more than the "
+            f"{MOST_LABELS} that are solved in closed form: with so many, train by "
+            "mace_run_train --loss=weak_taylor, or take fewer structures"
+        )
+    known = np.isfinite(labels.energies)
+    rank = np.linalg.matrix_rank(labels.counts[known]) if known.any() else 0
+    if labels.count - rank < 2:
+        raise WeakLossError(
+            f"{int(known.sum())} energies of {rank} independent compositions leave nothing to "
+            "learn beyond the energies of the atoms: add structures of the same composition"
+        )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which rows each structure has, in order: energy, forces, weak terms, probes."""
+
+    labels: Labels
+    directions: Directions
+    counts: Sequence[int]
+    sizes: Sequence[int]
+    keys: Sequence[int]
+
+    @classmethod
+    def of(cls, model: Model, labels: Labels, settings: Settings) -> _Plan:
+        directions = Directions(
+            terms=tuple(settings.terms),
+            length=settings.length,
+            probes=settings.probes,
+            seed=settings.seed,
+        )
+        wanted = [settings.directions or directions_for(size) for size in model.sizes]
+        rows = len(settings.terms) * sum(wanted)
+        share = 1.0 if settings.directions else min(1.0, MOST_WEAK_ROWS / max(1, rows))
+        counts = spread([share * count for count in wanted], model.keys)
+        return cls(labels, directions, counts, model.sizes, model.keys)
+
+    def n_rows(self, number: int) -> int:
+        return len(self._kinds(number))
+
+    def _kinds(self, number: int) -> list[int]:
+        """The group of each row of a structure: 0 energy, 1 force, then the terms, then probes."""
+        forces = self.labels.forces[number]
+        terms = self.directions.terms
+        return [
+            *([0] if np.isfinite(self.labels.energies[number]) else []),
+            *([1] * (0 if forces is None else forces.size)),
+            *(2 + place for place in range(len(terms)) for _ in range(self.counts[number])),
+            *([2 + len(terms)] * self.directions.probes),
+        ]
+
+    def kinds(self) -> np.ndarray:
+        """The groups of all rows, structure by structure."""
+        return np.concatenate([self._kinds(number) for number in range(len(self.labels))])
+
+    def order(self) -> np.ndarray:
+        """Places of the rows by their group, labels first."""
+        kinds = self.kinds()
+        return np.argsort(np.where(kinds == 1, 0, kinds), kind="stable")
+
+    def rows_of(self, model: Model, coordinates: Coordinates, number: int) -> Tensor:
+        surface = model.surface([number])
+        features = Features(surface, coordinates)
+        parts = []
+        if np.isfinite(self.labels.energies[number]):
+            parts.append(features.rest().energy)
+        if self.labels.forces[number] is not None:
+            parts.append(force_rows(surface, coordinates))
+        parts.append(
+            self.directions.rows_of(features, self.keys[number], count=self.counts[number])
+        )
+        return torch.cat(parts)
+
+    def _label_parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Targets, composition, whether they are forces, and sizes of the noise of the labels."""
+        targets, composition, is_force, size = [], [], [], []
+        nothing = np.zeros_like(self.labels.counts[0], dtype=float)
+        for number, energy in enumerate(self.labels.energies):
+            if np.isfinite(energy):
+                targets.append(energy)
+                composition.append(self.labels.counts[number].astype(float))
+                is_force.append(False)
+                size.append(self.sizes[number] ** 0.5)
+            forces = self.labels.forces[number]
+            for component in [] if forces is None else forces.ravel():
+                targets.append(component)
+                composition.append(nothing)
+                is_force.append(True)
+                size.append(1.0)
+        return np.array(targets), np.array(composition), np.array(is_force), np.array(size)
+
+    def problem(self, gram: np.ndarray) -> Problem:
+        """The problem of the evidence; ``gram`` is in the order of ``order``."""
+        targets, composition, is_force, size = self._label_parts()
+        kinds = np.sort(np.where(self.kinds() == 1, 0, self.kinds()))
+        edges = np.searchsorted(kinds, np.arange(1, kinds.max() + 2))
+        scaling = np.ones(len(gram))
+        scaling[: len(size)] = 1 / size
+        spans = [
+            slice(int(edges[place]), int(edges[place + 1])) for place in range(1, len(edges) - 1)
+        ]
+        return Problem(
+            gram=scaling[:, None] * gram * scaling,
+            targets=targets / size,
+            composition=composition / size[:, None],
+            is_force=is_force,
+            terms=dict(zip(self.directions.terms, spans, strict=False)),
+            probes=spans[-1],
+            length=self.directions.length,
+        )
+
+    def unscaled(self, coefficients: np.ndarray) -> np.ndarray:
+        """Coefficients of the rows as they were made, in the order of ``order``."""
+        _, _, _, size = self._label_parts()
+        result = coefficients.copy()
+        result[: len(size)] /= size
+        return result

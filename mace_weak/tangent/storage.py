@@ -1,0 +1,73 @@
+"""A tangent model in a file, so that a run that was stopped goes on with the same solution."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mace_weak.tangent.evidence import Choice
+from mace_weak.tangent.fit import Account, Labels, Settings, Tangent
+from mace_weak.tangent.gradients import Coordinates, Model, scales_of
+
+
+def fingerprint(model: Model, labels: Labels, settings: Settings) -> str:
+    """What a solution depends on: the parameters, the structures, the labels and the settings."""
+    digest = hashlib.sha256()
+    for own in model.parameters:
+        digest.update(own.detach().cpu().numpy().tobytes())
+    forces = [None if own is None else own.tolist() for own in labels.forces]
+    terms = {**asdict(settings), "memory": None}
+    content = [list(model.keys), labels.counts.tolist(), labels.energies.tolist(), forces, terms]
+    digest.update(json.dumps(content).encode())
+    return digest.hexdigest()
+
+
+def save(path: Path, tangent: Tangent, mark: str) -> None:
+    """Write a tangent model to a file of NumPy's (.npz), which holds numbers and text alone.
+
+    ``mark`` is the fingerprint of what it was solved from.
+    """
+    active = tangent.coordinates.active.cpu().numpy()
+    content: dict[str, Any] = {
+        "active": np.packbits(active),
+        "n_parameters": len(active),
+        "change": tangent.change.cpu().numpy(),
+        "shifts": tangent.shifts,
+        "account": json.dumps(asdict(tangent.account)),
+        "mark": mark,
+    }
+    partial = path.with_name(f"{path.name}.part")
+    with partial.open("wb") as file:
+        np.savez(file, **content)
+    os.replace(partial, path)
+
+
+def load(path: Path, parameters: Sequence[Tensor], mark: str) -> Tangent | None:
+    """The tangent model in a file; None if it is absent or was solved from something else.
+
+    ``parameters`` are those of the foundation model, in float64.
+    """
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as content:
+        if str(content["mark"]) != mark:
+            return None
+        numbers = {name: content[name] for name in ("active", "change", "shifts")}
+        n_parameters = int(content["n_parameters"])
+        account = json.loads(str(content["account"]))
+    device = parameters[0].device
+    bits = np.unpackbits(numbers["active"], count=n_parameters).astype(bool)
+    active = torch.from_numpy(bits).to(device)
+    coordinates = Coordinates(parameters, active, scales_of(parameters)[active])
+    choice = Choice(**account.pop("choice"))
+    change = torch.from_numpy(numbers["change"]).to(device)
+    return Tangent(coordinates, change, numbers["shifts"], Account(choice=choice, **account))
