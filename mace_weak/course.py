@@ -10,8 +10,15 @@ from torch import Tensor
 
 from mace_weak.displacements import drawn
 from mace_weak.evidence import Evidence, Knowledge, weigh
+from mace_weak.losses import FORCES
 from mace_weak.options import AUTO, WeakOptions
-from mace_weak.schedules import REFERENCE_LEARNING_RATE, schedule_factor
+from mace_weak.schedules import (
+    CONSTANT,
+    LEARNING_RATE,
+    REFERENCE_LEARNING_RATE,
+    schedule_factor,
+)
+from mace_weak.weights import TANGENT_FORCES
 
 
 @dataclass
@@ -22,6 +29,7 @@ class Course:
     ``max_num_epochs`` is the length of the run, in epochs, that the schedule spans.
     ``order`` is that of the expansion, which the ``evidence`` of an anchored training set may have
     set.
+    ``tangent`` is whether the anchor is the tangent model, whose forces are learned too.
     ``resample`` is off where a line search needs one objective for the whole run.
     """
 
@@ -33,6 +41,7 @@ class Course:
     anchored: bool = False
     from_scratch: bool = False
     evidence: Evidence | None = None
+    tangent: bool = False
     resample: bool = True
     eligible: Sequence[bool] = ()
     steps_per_epoch: int = 1
@@ -40,9 +49,19 @@ class Course:
     @property
     def base_weights(self) -> dict[str, float]:
         """Weights of the terms relative to the energy term, before the schedule."""
-        return self.options.weights(
-            self.name, anchored=self.anchored, order=self.order, forces_open=self.forces_open
-        )
+        weights = self.options.weights(
+            self.name, anchored=self.anchored, order=self.order, forces_open=self.forces_open,
+            tangent=self.tangent,
+        )  # fmt: skip
+        if self.tangent:
+            weights[FORCES] = TANGENT_FORCES * sum(weights.values())
+        return weights
+
+    @property
+    def schedule(self) -> str:
+        """That of the options; the tangent model is learned at any learning rate alike."""
+        by_default = self.options.schedule == LEARNING_RATE
+        return CONSTANT if self.tangent and by_default else self.options.schedule
 
     @property
     def forces_open(self) -> bool:
@@ -95,7 +114,7 @@ class Course:
         if self.resample and begun % self.options.every:
             return {}
         factor = schedule_factor(
-            self.options.schedule,
+            self.schedule,
             epoch=epoch + (step / self.steps_per_epoch if self.resample else 0.0),
             start_epoch=self.options.start_epoch,
             max_num_epochs=self.max_num_epochs,
@@ -116,7 +135,7 @@ class Course:
         reason = f" by {self.evidence}" if by_evidence else ""
         return (
             f"{self.name}, weights relative to the energy term: {listed} at the start (schedule "
-            f"{options.schedule}), displacement {options.displacement:g} Å, order {self.order}"
+            f"{self.schedule}), displacement {options.displacement:g} Å, order {self.order}"
             f"{reason}"
         )
 

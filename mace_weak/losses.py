@@ -6,6 +6,7 @@ from mace_weak.errors import WeakLossError
 
 TAYLOR = "taylor"
 SPATIAL = "spatial"
+FORCES = "forces"  # those of the tangent model, at displaced places
 
 LOSS_TERMS: dict[str, tuple[str, ...]] = {
     "weak_taylor": (TAYLOR,),

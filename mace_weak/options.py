@@ -24,6 +24,7 @@ from mace_weak.weights import (
 
 AUTO = "auto"
 NONE = "none"
+TANGENT = "tangent"
 MODEL_LABELS = "model"
 REFERENCE_LABELS = "reference"
 
@@ -94,11 +95,13 @@ OPTIONS: tuple[Option, ...] = (
         name="anchor",
         parse=_anchor,
         default=AUTO,
-        range=f"{AUTO}, {NONE} or a model file",
+        range=f"{AUTO}, {NONE}, {TANGENT} or a model file",
         valid=bool,
         meaning=(
             "frozen potential whose difference to the model the weak terms act on; auto: the "
-            "foundation model if there is one; none; or a model file (loading one runs the code "
+            "foundation model if there is one; none; tangent (MACE only): the foundation model "
+            "fine-tuned in closed form when training begins, whose energies and forces at the "
+            "displaced places the model then learns; or a model file (loading one runs the code "
             "pickled in it)"
         ),
     ),
@@ -195,11 +198,19 @@ class WeakOptions:
         )
 
     def weights(
-        self, name: str, *, anchored: bool, order: int = 1, forces_open: bool = False
+        self,
+        name: str,
+        *,
+        anchored: bool,
+        order: int = 1,
+        forces_open: bool = False,
+        tangent: bool = False,
     ) -> dict[str, float]:
         """Weights of the terms of the loss ``name``: as given, or the defaults."""
         given = {TAYLOR: self.taylor_weight, SPATIAL: self.spatial_weight}
-        default = default_weights(name, anchored=anchored, order=order, forces_open=forces_open)
+        default = default_weights(
+            name, anchored=anchored, order=order, forces_open=forces_open, tangent=tangent
+        )
         return {
             term: default[term] if isinstance(given[term], str) else float(given[term])
             for term in default

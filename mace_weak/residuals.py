@@ -20,7 +20,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from mace_weak.losses import SPATIAL, TAYLOR
+from mace_weak.losses import FORCES, SPATIAL, TAYLOR
 from mace_weak.potentials import Potential, Sample
 
 
@@ -57,11 +57,16 @@ def weak_residuals(
 ) -> dict[str, Tensor]:
     """The residual (n_structures,) in eV of each of ``terms``, by expansions of ``order`` 0 or 1.
 
+    Of the term ``forces`` it is the mean square of the forces at S+d, in (eV/Å)².
+
     ``displacements`` (n_replicas, n_atoms, 3) in Å are constants: d, and for ``spatial`` d′. Forces
     are asked for only where a residual needs them: they cost more than energies.
     """
-    there = potential.displaced(displacements[:1], forces=False).energy[0]
+    sample = potential.displaced(displacements[:1], forces=FORCES in terms)
+    there = sample.energy[0]
     residuals = {}
+    if FORCES in terms:
+        residuals[FORCES] = mean_square_force(sample, potential.structure)
     if TAYLOR in terms:
         residuals[TAYLOR] = expansion_residual(
             potential.rest(), there, displacements[0], potential.structure, order=order
@@ -72,6 +77,22 @@ def weak_residuals(
         step = displacements[0] - displacements[1]
         residuals[SPATIAL] = expansion_residual(here, there, step, potential.structure, order=order)
     return residuals
+
+
+def mean_square_force(there: Sample, structure: Tensor) -> Tensor:
+    """Mean square of the components of F(S+d), in (eV/Å)²: (n_structures,).
+
+    Of a difference to an anchor, it says how far the forces are from the anchor's. ``there`` is
+    the sample of one replica.
+
+    Raises:
+        ValueError: if it has no forces.
+    """
+    if there.forces is None:
+        raise ValueError("forces are compared, and the potential gives none")
+    n_structures = there.energy.shape[-1]
+    squares = work(there.forces[0], there.forces[0], structure, n_structures)
+    return squares / (3 * torch.bincount(structure, minlength=n_structures))
 
 
 def taylor_residual(potential: Potential, displacement: Tensor) -> Tensor:

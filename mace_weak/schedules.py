@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+CONSTANT = "constant"
 LEARNING_RATE = "learning_rate"
 # at which the weights are as given, for ``learning_rate``: MACE's default
 REFERENCE_LEARNING_RATE = 0.01
 SPANNING: dict[str, Callable[[float], float]] = {
-    "constant": lambda progress: 1.0,
+    CONSTANT: lambda progress: 1.0,
     "linear": lambda progress: 1.0 - progress,
     "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
 }

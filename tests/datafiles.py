@@ -25,10 +25,14 @@ HOSTS = {"mace": installed(MACE), "nequip": installed(NEQUIP)}
 
 @dataclass(frozen=True)
 class Files:
-    """Training files: molecules with forces, ethanol with energies only, strained copper."""
+    """Training files: molecules with forces, strained copper, and ethanol with energies only.
+
+    ``ethanols`` has enough of them to solve for the forces.
+    """
 
     molecules: Path
     ethanol: Path
+    ethanols: Path
     ethanol_forces: Path
     copper: Path
 
@@ -42,6 +46,7 @@ def write_files(folder: Path) -> Files:
     paths = Files(*(folder / f"{name}.xyz" for name in Files.__annotations__))
     write(paths.molecules, [frame for each in chosen for frame in each])
     write(paths.ethanol, read(QUICKSTART / "data" / "ethanol_pbe_train.xyz", ":12"))
+    write(paths.ethanols, read(QUICKSTART / "data" / "ethanol_pbe_train.xyz", ":"))
     write(paths.ethanol_forces, read(QUICKSTART / "data" / "ethanol_pbe_test.xyz", ":12"))
     write(paths.copper, strained_copper(10))
     return paths

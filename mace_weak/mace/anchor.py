@@ -32,12 +32,15 @@ class Anchor:
 
     def potential(self, graph: Graph, at_rest: Sample) -> ModelPotential:
         """The anchor on ``graph``, a graph of the training."""
-        own = {
+        return ModelPotential(self.model, self.adapted(graph), at_rest, frozen=True)
+
+    def adapted(self, graph: Graph) -> Graph:
+        """The same graph with the model's elements and heads."""
+        return {
             **graph,
-            "node_attrs": graph["node_attrs"] @ self.elements,
+            "node_attrs": graph["node_attrs"] @ self.elements.to(graph["node_attrs"]),
             "head": self.heads[graph["head"]],
         }
-        return ModelPotential(self.model, own, at_rest, frozen=True)
 
     def label(self, graph: Graph) -> Sample:
         """E₀(S) (n_structures,) in eV and F₀(S) (n_atoms, 3) in eV/Å."""

@@ -97,6 +97,23 @@ def checked_options(name: str, args: argparse.Namespace) -> tuple[WeakOptions, s
     return options, base_loss
 
 
+def refuse_beside_tangent(args: argparse.Namespace) -> None:
+    """Refuse what cannot be used with ``--weak_anchor=tangent``.
+
+    Raises:
+        WeakLossError: if there is no foundation model, or an option would have no effect.
+    """
+    if args.foundation_model is None:
+        raise WeakLossError(
+            "--weak_anchor=tangent fine-tunes a foundation model: give --foundation_model"
+        )
+    for name in ("order", "labels", "direction"):
+        if PREFIX + name in getattr(args, GIVEN, ()):
+            raise WeakLossError(
+                f"--{PREFIX}{name} has no effect with --weak_anchor=tangent: leave it away"
+            )
+
+
 def _refuse_settings(args: argparse.Namespace, options: WeakOptions, base_loss: str) -> None:
     if args.model not in MODELS:
         raise WeakLossError(

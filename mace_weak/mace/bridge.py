@@ -14,6 +14,7 @@ import torch
 from mace_weak.course import Course
 from mace_weak.mace.anchor import Anchor
 from mace_weak.mace.ledger import Ledger
+from mace_weak.mace.tangent_anchor import TangentAnchor
 from mace_weak.schedules import REFERENCE_LEARNING_RATE
 from mace_weak.timing import Stopwatch
 
@@ -24,7 +25,7 @@ class Bridge:
 
     course: Course
     model: torch.nn.Module | None = None
-    anchor: Anchor | None = None
+    anchor: Anchor | TangentAnchor | None = None
     learning_rate: Callable[[], float] = lambda: REFERENCE_LEARNING_RATE
     epoch: int = 0
     step: int = 0

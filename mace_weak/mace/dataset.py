@@ -18,6 +18,7 @@ from mace_weak.evidence import Knowledge
 from mace_weak.mace.anchor import Anchor
 from mace_weak.mace.graphs import whole_graph
 from mace_weak.mace.potential import extra_inputs
+from mace_weak.mace.tangent_anchor import TangentAnchor
 from mace_weak.potentials import Sample
 
 STRUCTURE = "weak_structure"
@@ -72,7 +73,7 @@ def prepare_training_set(
     *,
     heads: Sequence[str],
     weak_heads: Sequence[str],
-    anchor: Anchor | None,
+    anchor: Anchor | TangentAnchor | None,
     batch_size: int,
     device: torch.device,
 ) -> list[bool]:
@@ -141,7 +142,7 @@ def check_packed_labels(dataset: Any, head: str) -> None:
 
 
 def anchor_dataset_labels(
-    anchor: Anchor, dataset: Any, *, batch_size: int, device: torch.device
+    anchor: Anchor | TangentAnchor, dataset: Any, *, batch_size: int, device: torch.device
 ) -> list[Sample]:
     """E₀(S) and F₀(S) of each structure of a data set, on the CPU, in order."""
     loader = torch_geometric.dataloader.DataLoader(

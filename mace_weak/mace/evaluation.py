@@ -12,6 +12,7 @@ from mace_weak.mace.anchor import Anchor
 from mace_weak.mace.dataset import anchor_labels
 from mace_weak.mace.graphs import Selection, graph_of
 from mace_weak.mace.potential import ModelPotential, extra_inputs, position_energy
+from mace_weak.mace.tangent_anchor import TangentAnchor
 from mace_weak.options import WeakOptions
 from mace_weak.potentials import Sample
 from mace_weak.step import Labels, step_residuals
@@ -24,7 +25,7 @@ def batch_residuals(
     *,
     structures: Sequence[int],
     model: torch.nn.Module,
-    anchor: Anchor | None,
+    anchor: Anchor | TangentAnchor | None,
     options: WeakOptions,
     order: int,
     terms: Sequence[str],

@@ -30,12 +30,14 @@ EPOCH = re.compile(r"Epoch (\d+): head")
 N_VALIDATION = 10  # structures; they choose nothing but the epoch of two that are alike
 
 
+VALID_FRACTION = 0.1
 COPIES = 4  # displaced ones of each structure
 LAST_LR = 0.02  # of the first
 MOST_BATCHES = 60  # in an epoch, so that large sets have large batches
 STEPS = 900
-ANCHORED_EPOCHS = 100
+ANCHORED_STEPS = 800
 ANCHORED_BATCH = 5
+ANCHORED_LR = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,14 @@ def distilling(n_lessons: int) -> Distilling:
     """Settings for so many structures to learn from."""
     batch_size = max(5, -(-n_lessons // MOST_BATCHES))
     return Distilling(epochs=max(1, round(STEPS * batch_size / n_lessons)), batch_size=batch_size)
+
+
+def anchored_training(n_structures: int) -> Distilling:
+    """Settings of the training on the labels themselves, of so many structures."""
+    n_train = max(1, n_structures - max(1, round(VALID_FRACTION * n_structures)))
+    batch_size = max(1, min(ANCHORED_BATCH, n_train))
+    epochs = max(1, round(ANCHORED_STEPS / (n_train // batch_size)))
+    return Distilling(epochs=epochs, batch_size=batch_size, lr=ANCHORED_LR)
 
 
 def save_foundation(path: str, copy: Path, *, head: str | None, device: str) -> None:
@@ -166,7 +176,7 @@ def anchored_arguments(
     *,
     keys: Mapping[str, str],
     shifts: Mapping[str, float],
-    n_structures: int,
+    settings: Distilling,
     device: str,
     seed: int,
 ) -> list[str]:
@@ -177,15 +187,15 @@ def anchored_arguments(
     return [
         *_common(saved, folder, device=device, seed=seed, shifts=shifts),
         f"--train_file={train_file}",
-        "--valid_fraction=0.1",
+        f"--valid_fraction={VALID_FRACTION}",
         *(f"--{label}_key={key}" for label, key in keys.items()),
         "--loss=weak_taylor",
-        f"--batch_size={max(1, min(ANCHORED_BATCH, n_structures // 2))}",
-        f"--max_num_epochs={ANCHORED_EPOCHS + 1}",
-        "--eval_interval=10",
+        f"--batch_size={settings.batch_size}",
+        f"--max_num_epochs={settings.epochs}",
+        f"--eval_interval={max(1, (settings.epochs - 1) // 10)}",
         "--save_all_checkpoints",
-        "--lr=0.001",
-        "--lr_scheduler_gamma=0.96",
+        f"--lr={settings.lr}",
+        f"--lr_scheduler_gamma={LAST_LR ** (1 / settings.epochs):.6f}",
     ]
 
 

@@ -10,6 +10,7 @@ from mace.modules.loss import reduce_loss
 from torch import Tensor
 
 from mace_weak.errors import WeakLossError
+from mace_weak.losses import FORCES
 from mace_weak.mace.bridge import Bridge
 from mace_weak.mace.dataset import structure_numbers
 from mace_weak.mace.evaluation import batch_residuals
@@ -24,7 +25,8 @@ class WeakLoss(torch.nn.Module):
     w_E is the supervised energy weight, w_t the weight of the term, s its schedule, w_S MACE's
     weight of the structure, and ℓ the penalty that the supervised loss puts on the per-atom
     energy error, so that the weights are relative to the energy term and have no unit. The mean is
-    over the structures of the batch, by MACE's ``reduce_loss``.
+    over the structures of the batch, by MACE's ``reduce_loss``. Anchored on the tangent model, the
+    loss also has the mean square of the force components that differ from its own.
     """
 
     def __init__(self, supervised: torch.nn.Module, bridge: Bridge) -> None:
@@ -104,7 +106,11 @@ class WeakLoss(torch.nn.Module):
         energy_weight = self.validation_loss.get_buffer("energy_weight")
         parts = {}
         for term, residual in residuals.items():
-            penalties = structure_weight * self.penalty(bridge.course.per_size(residual, n_atoms))
+            if term == FORCES:  # squared already
+                penalties = structure_weight * residual
+            else:
+                per_size = bridge.course.per_size(residual, n_atoms)
+                penalties = structure_weight * self.penalty(per_size)
             everywhere = selection.scattered(penalties, ref.num_graphs)
             parts[term] = weights[term] * energy_weight * reduce_loss(everywhere, ddp)
         return parts, residuals, positions

@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,13 +16,16 @@ from mace_weak.course import Course, learning_rate_of
 from mace_weak.errors import WeakLossError, one_line_errors
 from mace_weak.mace.accelerated import check_accelerated
 from mace_weak.mace.anchor import Anchor, load_anchor_model, make_anchor
+from mace_weak.mace.arguments import refuse_beside_tangent
 from mace_weak.mace.atomic_energies import take_atomic_energies
 from mace_weak.mace.bridge import Bridge
 from mace_weak.mace.dataset import knowledge, prepare_training_set
 from mace_weak.mace.files import REPLAY_HEAD, check_training_files
 from mace_weak.mace.ledger import Ledger, ReportingLogger
 from mace_weak.mace.loss import WeakLoss
-from mace_weak.options import AUTO, NONE, WeakOptions
+from mace_weak.mace.tangent_anchor import solved_anchor
+from mace_weak.options import AUTO, NONE, TANGENT, WeakOptions
+from mace_weak.tangent.fit import Settings
 from mace_weak.timing import Stopwatch
 
 
@@ -40,10 +44,12 @@ class WeakSession:
         self.heads: list[str] = []
         self.weak_heads: list[str] = []
         self.anchor_model: torch.nn.Module | None = None
-        if options.anchor not in (AUTO, NONE):
+        if options.anchor == TANGENT:
+            refuse_beside_tangent(args)
+        elif options.anchor not in (AUTO, NONE):
             self.anchor_model = load_anchor_model(options.anchor)
         anchored = self.anchor_model is not None or (
-            options.anchor == AUTO and args.foundation_model is not None
+            options.anchor in (AUTO, TANGENT) and args.foundation_model is not None
         )
         from_scratch = args.foundation_model is None
         order = options.expansion_order(anchored=anchored, from_scratch=from_scratch)
@@ -93,7 +99,8 @@ class WeakSession:
         atomic_numbers: list[int],
         r_max: float,
     ) -> Anchor | None:
-        model = foundation if self.options.anchor == AUTO else self.anchor_model
+        own = self.options.anchor in (AUTO, TANGENT)
+        model = foundation if own else self.anchor_model
         if model is None:
             return None
         return make_anchor(
@@ -121,6 +128,8 @@ class WeakSession:
         bridge.model = given["model"]
         bridge.learning_rate = partial(learning_rate_of, given["optimizer"])
         course.anchored = bridge.anchor is not None
+        if self.options.anchor == TANGENT:
+            self._anchor_on_tangent(given)
         course.steps_per_epoch = len(loader)
         bridge.ledger = Ledger(Stopwatch(device))
         course.eligible = prepare_training_set(
@@ -131,20 +140,70 @@ class WeakSession:
             batch_size=self.args.batch_size,
             device=device,
         )
-        course.weigh(
-            knowledge(
-                loader.dataset,
-                course.eligible,
-                n_heads=len(self.heads),
-                use_forces=self.args.forces_weight > 0,
+        if not course.tangent:
+            course.weigh(
+                knowledge(
+                    loader.dataset,
+                    course.eligible,
+                    n_heads=len(self.heads),
+                    use_forces=self.args.forces_weight > 0,
+                )
             )
-        )
         logging.info(
             "Weak losses: %s, anchor %s, heads %s",
             course.described(bridge.learning_rate()),
-            "none" if bridge.anchor is None else type(bridge.anchor.model).__name__,
+            self._anchor_name(),
             ", ".join(self.weak_heads),
         )
         if course.doubt:
             logging.warning("Weak losses: %s", course.doubt)
         return given | {"logger": ReportingLogger(given["logger"], bridge.ledger)}
+
+    def _anchor_name(self) -> str:
+        if self.bridge.anchor is None:
+            return "none"
+        kind = "tangent model of a " if self.bridge.course.tangent else ""
+        return kind + type(self.bridge.anchor.model).__name__
+
+    def _anchor_on_tangent(self, given: dict[str, Any]) -> None:
+        """Solve for the tangent model, and take it as the anchor where the labels settle forces.
+
+        Raises:
+            WeakLossError: if the weak terms have several heads, or the labels cannot be solved.
+        """
+        if len(self.weak_heads) != 1:
+            raise WeakLossError(
+                "--weak_anchor=tangent is solved for the labels of one head: choose one of "
+                f"{', '.join(self.weak_heads)} by --weak_heads"
+            )
+        if not isinstance(self.bridge.anchor, Anchor):
+            raise RuntimeError("the foundation model is not there yet")
+        datasets = zip(self.heads, given["train_loader"].dataset.datasets, strict=True)
+        tangent = solved_anchor(
+            self.bridge.anchor,
+            [dataset for head, dataset in datasets if head in self.weak_heads],
+            use_forces=self.args.forces_weight > 0,
+            settings=Settings(seed=self.args.seed),
+            path=Path(self.args.checkpoints_dir)
+            / f"{self.args.name}_run-{self.args.seed}_tangent.npz",
+            first=given.get("rank", 0) == 0,
+            distributed=given.get("distributed", False),
+        )
+        account = tangent.tangent.account
+        if not account.forces_settled:
+            logging.warning(
+                "Weak losses: the labels settle %.0f %% of the forces' variance, too little for "
+                "--weak_anchor=tangent: anchored on the foundation model instead",
+                100 * account.explained,
+            )
+            return
+        logging.info(
+            "Weak losses: the tangent model expects force errors of %.0f meV/Å (foundation model: "
+            "%.0f) and energy errors of %.2g meV/atom",
+            1e3 * account.force_error,
+            1e3 * account.foundation_force_error,
+            1e3 * account.energy_error,
+        )
+        self.bridge.anchor = tangent
+        self.bridge.course.tangent = True
+        self.bridge.course.order = 0

@@ -40,14 +40,23 @@ class ModelSurface:
 class ParametricModel:
     """A float64 copy of a MACE model on the structures of a data set; a ``Model`` of the core.
 
-    ``dataset`` gives MACE's ``AtomicData`` by number.
+    ``dataset`` gives MACE's ``AtomicData`` by number; ``adapt`` turns its graphs into the model's,
+    where these know other elements.
     """
 
-    def __init__(self, model: torch.nn.Module, dataset: Any, *, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        dataset: Any,
+        *,
+        device: torch.device,
+        adapt: Callable[[Graph], Graph] = lambda graph: graph,
+    ) -> None:
         self.model = double(model).to(device)
         self.model.requires_grad_(True)
         self.dataset = dataset
         self.device = device
+        self.adapt = adapt
         self.parameters = [own for own in self.model.parameters() if own.is_floating_point()]
         structures = [dataset[number] for number in range(len(dataset))]
         self.sizes = [len(one["positions"]) for one in structures]
@@ -62,11 +71,14 @@ class ParametricModel:
 
     def graph(self, batch: Any) -> Graph:
         """A batch in float64, as the model reads it."""
-        graph = whole_graph(batch.to(self.device), extra_inputs(self.model))
-        return {
-            key: value.double() if value.is_floating_point() else value
-            for key, value in graph.items()
-        }
+        return self.adapt(doubled(whole_graph(batch.to(self.device), extra_inputs(self.model))))
+
+
+def doubled(graph: Graph) -> Graph:
+    """A graph in float64."""
+    return {
+        key: value.double() if value.is_floating_point() else value for key, value in graph.items()
+    }
 
 
 def double(model: torch.nn.Module) -> torch.nn.Module:

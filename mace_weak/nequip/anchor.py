@@ -19,6 +19,7 @@ from torch import Tensor
 from mace_weak.errors import WeakLossError
 from mace_weak.nequip.graphs import Graph
 from mace_weak.nequip.potential import GraphPotential, Models
+from mace_weak.options import TANGENT
 from mace_weak.potentials import Sample
 
 FOUNDATION_BUILDERS = ("ModelFromPackage", "ModelFromCheckpoint")
@@ -80,6 +81,11 @@ def load_anchor_model(path: str) -> torch.nn.Module:
     Raises:
         WeakLossError: if the file is missing or cannot be read.
     """
+    if path == TANGENT:
+        raise WeakLossError(
+            "weak_anchor: tangent is for MACE only: take auto, the model that training starts "
+            "from, or a package or checkpoint"
+        )
     if not path.startswith("nequip.net:") and not Path(path).is_file():
         raise WeakLossError(f"weak_anchor: there is no file '{path}'")
     try:

@@ -31,6 +31,7 @@ MOST_LABELS = 4000
 COORDINATES_PER_DIRECTION = 6
 DIRECTIONS = (4, 32)
 MOST_WEAK_ROWS = 2400
+SETTLED = 0.5  # of the forces' variance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,18 @@ class Account:
     force_error: float
     foundation_force_error: float
     force_change: float
+
+    @property
+    def explained(self) -> float:
+        """Share of the variance of the foundation's force errors that the labels remove."""
+        if not self.foundation_force_error > 0:
+            return 0.0
+        return 1.0 - (self.force_error / self.foundation_force_error) ** 2
+
+    @property
+    def forces_settled(self) -> bool:
+        """Whether the labels settle the forces, by the posterior: more than they leave open."""
+        return self.explained >= SETTLED
 
     @classmethod
     def of(cls, solution: Solution, sizes: np.ndarray) -> Account:

@@ -79,13 +79,14 @@ class Method:
     ``labels`` is a name of ``benchmark_data.LABELS``. ``foundation`` names another starting point
     than that of the data, or is ``none``; with ``anchored``, the weak terms act on the difference
     to that of the data all the same. ``replayed`` structures of the foundation's training set are
-    trained on by a head of their own.
+    trained on by a head of their own. ``closed_form`` is ``mace-weak finetune``, without flags.
     """
 
     labels: str = "energies"
     foundation: str = ""
     anchored: bool = False
     replayed: int = 0
+    closed_form: bool = False
     flags: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import mace_host
+import processes
 import yaml
 from benchmark_cases import HERE, SCRATCH, Case, Data, Foundation, Method
 from benchmark_data import Files, some_of
@@ -25,6 +26,25 @@ MODEL_SETTINGS = (
 def refused(method: Method, data: Data) -> str | None:
     """Why a case cannot be trained here: MACE takes all."""
     return None
+
+
+class ClosedForm:
+    """``mace-weak finetune`` on a case, and its model."""
+
+    head = None
+    loss = processes.CLOSED_FORM
+
+    def __init__(self, case: Case, *, files: Files, foundation: str, device: str) -> None:
+        self.words = mace_host.closed_form_command(
+            foundation, files.train, device=device, seed=case.seed
+        )
+
+    def command(self) -> list[str]:
+        return self.words
+
+    def run(self, out: Path) -> Path:
+        """Fine-tune, or take the model of an earlier call; returns the model file."""
+        return mace_host.closed_form(out, self.words, quiet=True)
 
 
 def train_foundation(out: Path, name: str, source: Foundation, *, device: str) -> str:

@@ -19,7 +19,8 @@ FOUNDATION = "molecules"  # the configurations of the quickstart have its elemen
 def refused(method: Method, data: Data) -> str | None:
     """Why a case cannot be trained here; None if it can."""
     others = {key for key in method.flags if key != "loss" and not key.startswith("weak_")}
-    if method.labels != "energies" or others or method.foundation == SCRATCH:
+    by_mace = method.closed_form or method.foundation == SCRATCH
+    if method.labels != "energies" or others or by_mace:
         return "the method is declared for MACE"
     if data.foundation != FOUNDATION:
         return f"there is no configuration for the foundation model '{data.foundation}'"

@@ -99,7 +99,15 @@ class Benchmark:
             self.anchor(case)
 
     def training(self, case: Case) -> Any:
-        data = self.plan.data[case.data]
+        data, method = self.plan.data[case.data], self.plan.methods[case.method]
+        if method.closed_form:
+            foundation = self.foundation(self.foundation_name(case))
+            return self.host.ClosedForm(
+                case,
+                files=self.train_files[case],
+                foundation=foundation,
+                device=self.options.device,
+            )
         return self.host.Training(
             case,
             method=self.plan.methods[case.method],

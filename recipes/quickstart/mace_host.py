@@ -86,6 +86,37 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
     )
 
 
+def in_closed_form(foundation: str, train: Path, options: argparse.Namespace) -> Path:
+    """The model of ``mace-weak finetune``, or that of an earlier call."""
+    return closed_form(
+        options.out, closed_form_command(foundation, train, device=options.device), quiet=False
+    )
+
+
+def closed_form_command(foundation: str, train: Path, *, device: str, seed: int = 1) -> list[str]:
+    """All of the command line but the model file."""
+    settings = [f"--device={device}", f"--seed={seed}"]
+    return ["mace-weak", "finetune", str(foundation), str(train), *settings]
+
+
+def closed_form(out: Path, command: list[str], *, quiet: bool) -> Path:
+    """Run ``mace-weak finetune``, or take the model of an earlier call; returns the model file."""
+    return processes.trained(
+        out,
+        processes.CLOSED_FORM,
+        command,
+        FINETUNE,
+        product="model.model",
+        place="--out={folder}/model.model",
+        epochs=1,
+        epoch=EPOCH,
+        threads=1,
+        loss=processes.CLOSED_FORM,
+        quiet=quiet,
+        accepted=(0, 1),
+    )
+
+
 def last_model(epochs: int) -> list[str]:
     """Flags that evaluate and save at the start and at the end only: the last model is the result.
 
@@ -112,7 +143,7 @@ def mace_run_train(
         train_command(config, *flags, epochs=epochs),
         config,
         product="model.model",
-        folder_flag="--work_dir",
+        place="--work_dir={folder}",
         epochs=epochs,
         epoch=EPOCH,
         threads=threads,

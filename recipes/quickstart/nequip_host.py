@@ -108,7 +108,7 @@ def nequip_train(
         train_command(config, *overrides, epochs=epochs),
         config,
         product=product,
-        folder_flag="hydra.run.dir",
+        place="hydra.run.dir={folder}",
         epochs=epochs,
         epoch=EPOCH,
         threads=threads,

@@ -19,8 +19,10 @@ from mace_weak.evidence import ENOUGH
 from mace_weak.likeness import FEWEST, KNOWN
 from mace_weak.losses import LOSS_TERMS
 from mace_weak.options import AUTO, OPTIONS
+from mace_weak.tangent.fit import DIRECTIONS, MOST_WEAK_ROWS, Settings
 from mace_weak.weights import default_weights
 
+CLOSED_FORM = "finetune"
 SCRIPTS = Path(sys.executable).parent
 
 
@@ -31,25 +33,30 @@ def trained(
     config: Path,
     *,
     product: str,
-    folder_flag: str,
+    place: str,
     epochs: int,
     epoch: re.Pattern[str],
     threads: int,
     loss: str | None = None,
     quiet: bool = False,
+    accepted: Sequence[int] = (0,),
 ) -> Path:
     """Train in a folder of ``out``, or take what an earlier call left; returns the ``product``.
 
-    The folder is named after all that the training depends on, its command, ``config``, and the
-    defaults of the weak ``loss``, so that a model is taken only if it was trained alike. The file
-    ``seconds`` in it has the time.
+    ``place`` is the argument that says where, with ``{folder}`` in it. The folder is named after
+    all that the training depends on, its command, ``config``, and the defaults of the ``loss``, so
+    that a model is taken only if it was trained alike. The file ``seconds`` in it has the time.
+    ``accepted`` are the exit statuses of a success.
     """
     content = " ".join(filter(None, [*command, config.read_text(), defaults_of(loss)]))
     folder = out / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     if not (folder / product).exists():
         start = time.perf_counter()
-        whole = [*command, f"{folder_flag}={folder}"]
-        train(folder, whole, epochs=epochs, epoch=epoch, threads=threads, quiet=quiet)
+        whole = [*command, place.format(folder=folder)]
+        train(
+            folder, whole, epochs=epochs, epoch=epoch, threads=threads, quiet=quiet,
+            accepted=accepted,
+        )  # fmt: skip
         (folder / "seconds").write_text(f"{time.perf_counter() - start:.1f}")
     return folder / product
 
@@ -59,6 +66,8 @@ def defaults_of(loss: str | None) -> str:
 
     With what chooses the order: a run is another one where they change.
     """
+    if loss == CLOSED_FORM:
+        return f"{Settings()}, {DIRECTIONS} directions, {MOST_WEAK_ROWS} rows at most"
     if loss not in LOSS_TERMS:
         return ""
     anchored, plain = (default_weights(loss, anchored=anchored) for anchored in (True, False))
@@ -87,6 +96,7 @@ def train(
     epoch: re.Pattern[str],
     threads: int,
     quiet: bool,
+    accepted: Sequence[int] = (0,),
 ) -> None:
     """Run a training command; ``epoch`` finds the number of the epoch in a line of its output.
 
@@ -107,7 +117,7 @@ def train(
             output.append(line)
             if found := epoch.search(line):
                 bar.update(int(found[1]) + 1 - bar.n)
-    if process.wait() != 0:
+    if process.wait() not in accepted:
         raise SystemExit(f"{' '.join(command)}\nfailed:\n{''.join(output[-30:])}")
 
 

@@ -1,9 +1,8 @@
-"""Fine-tune a small foundation model on coupled-cluster energies, with and without the weak losses.
+"""Fine-tune a small foundation model on coupled-cluster energies: plainly, weakly, in closed form.
 
-Everything is trained by the hosts' own commands. Prints a table of test errors and writes it with
-a picture to ``--out``::
+Prints a table of test errors and writes it with a picture to ``--out``::
 
-    python recipes/quickstart/run.py                 # plain against weak_taylor, by MACE
+    python recipes/quickstart/run.py                 # plain, weak_taylor and finetune, by MACE
     python recipes/quickstart/run.py --host=nequip   # the same by NequIP
     python recipes/quickstart/run.py --sweep         # by several losses and weights
     python recipes/quickstart/run.py --foundation small --train my.xyz --test my_test.xyz
@@ -55,6 +54,8 @@ def main() -> None:
     with ThreadPoolExecutor(options.processes) as pool:  # one thread each
         fine_tune = partial(host.fine_tune, foundation=foundation, options=options)
         models = dict(zip(cases, pool.map(fine_tune, cases.values()), strict=True))
+    if options.host == "mace" and not options.sweep:
+        models["finetune"] = host.in_closed_form(foundation, options.train, options)
     if Path(foundation).is_file():
         models = {"foundation model": foundation, **models}
     errors: dict[str, Errors] = {

@@ -16,6 +16,21 @@ from mace_weak.mace.dataset import WeakDataset
 from mace_weak.potentials import Sample
 
 
+def data_of(
+    frames: Sequence[Atoms], model: torch.nn.Module, *, numbers: Sequence[int] | None = None
+) -> list[AtomicData]:
+    """Structures as the trainer reads them."""
+    table = AtomicNumberTable(list(numbers or model.atomic_numbers.tolist()))
+    return [
+        AtomicData.from_config(
+            config_from_atoms(atoms, key_specification=KeySpecification.from_defaults()),
+            z_table=table,
+            cutoff=float(model.r_max),
+        )
+        for atoms in frames
+    ]
+
+
 def batch_of(
     frames: Sequence[Atoms],
     model: torch.nn.Module,
@@ -24,15 +39,7 @@ def batch_of(
     labels: Sequence[Sample] | None = None,
 ) -> Any:
     """A batch as the trainer would make it, the structures numbered from 0, in float64."""
-    table = AtomicNumberTable(list(numbers or model.atomic_numbers.tolist()))
-    data = [
-        AtomicData.from_config(
-            config_from_atoms(atoms, key_specification=KeySpecification.from_defaults()),
-            z_table=table,
-            cutoff=float(model.r_max),
-        )
-        for atoms in frames
-    ]
+    data = data_of(frames, model, numbers=numbers)
     dataset = WeakDataset(data, first_number=0, labels=labels, anchored=labels is not None)
     loader = torch_geometric.dataloader.DataLoader(dataset, batch_size=len(data), shuffle=False)
     return next(iter(loader))

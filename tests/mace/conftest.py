@@ -60,8 +60,8 @@ def packed(tmp_path_factory, files) -> Path:
 
     folder = tmp_path_factory.mktemp("packed")
     keys = KeySpecification.from_defaults()
-    _, configurations = load_from_xyz(str(files.ethanol), keys)
-    for name, chosen in (("train", configurations[:8]), ("valid", configurations[8:])):
+    _, configurations = load_from_xyz(str(files.ethanols), keys)
+    for name, chosen in (("train", configurations[:42]), ("valid", configurations[42:])):
         with h5py.File(folder / f"{name}.h5", "w") as file:
             save_configurations_as_HDF5(chosen, 0, file)
     return folder

@@ -10,7 +10,7 @@ import pytest
 import torch
 from training import FINETUNE, SCRATCH, Run, train
 
-from mace_weak.losses import loss_terms
+from mace_weak.losses import FORCES, loss_terms
 
 FOUNDATION = ("--foundation_model={foundation}", *FINETUNE)
 REPLAY = (*FOUNDATION, "--multiheads_finetuning=True", "--pt_train_file={molecules}")
@@ -19,6 +19,7 @@ HEAVY = ("--weak_taylor_weight=1000", "--weak_schedule=constant")
 SPATIAL = ("--loss=weak_spatial", "--weak_spatial_weight=1000", "--weak_schedule=constant")
 TAYLOR = ("--loss=weak_taylor", *HEAVY)
 BOTH = ("--loss=weak_piwsl", *HEAVY)
+TANGENT = (*FOUNDATION, "--loss=weak_taylor", "--weak_anchor=tangent")
 
 # The rows of the README's table: name, training file, flags.
 ROADS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -59,6 +60,27 @@ ROADS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "expansion of order 0": ("ethanol", (*FOUNDATION, *TAYLOR, "--weak_order=0")),
     "reference labels": ("ethanol_forces", (*FOUNDATION, *TAYLOR, "--weak_labels=reference")),
+    **{
+        f"tangent anchor, {name}": ("ethanols", (*TANGENT, *flags))
+        for name, flags in {
+            "energies only": (),
+            "`weak_piwsl`": ("--loss=weak_piwsl",),
+            "Stage Two": ("--swa", "--start_swa=1"),
+            "EMA": ("--ema",),
+            "L-BFGS": ("--lbfgs",),
+            "`--lora`": ("--lora=True",),
+            "multihead replay": (
+                "--multiheads_finetuning=True",
+                "--pt_train_file={molecules}",
+            ),
+            "`--default_dtype=float32`": (
+                "--default_dtype=float32",
+                "--foundation_model={single}",
+            ),
+        }.items()
+    },
+    "tangent anchor, energies and forces": ("ethanol_forces", TANGENT),
+    "tangent anchor, HDF5 data": ("packed", (*TANGENT, "--atomic_numbers=[1, 6, 8]")),
     "every second step, half of the structures": (
         "ethanol",
         (*FOUNDATION, *BOTH, "--weak_anchor=none", "--weak_every=2", "--weak_fraction=0.5"),
@@ -136,8 +158,11 @@ def pair(tmp_path, foundation, files, request) -> tuple[Run, Run]:
 def test_the_weak_term_is_trained_on(pair, request):
     weak, alone = pair
     flags = ROADS[request.node.callspec.params["pair"]][1]
-    name = next(flag.split("=")[1] for flag in flags if flag.startswith("--loss"))
-    for term in loss_terms(name):
+    name = [flag.split("=")[1] for flag in flags if flag.startswith("--loss")][-1]
+    tangent = "--weak_anchor=tangent" in flags
+    if tangent:
+        assert "anchor tangent model of a ScaleShiftMACE" in weak.log
+    for term in [*loss_terms(name), *([FORCES] if tangent else [])]:
         assert max(step.get(f"loss_{term}", 0.0) for step in weak.steps) > 0
     assert "loss_supervised" not in alone.steps[0]
     assert weak.parameters.shape == alone.parameters.shape

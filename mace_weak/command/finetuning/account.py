@@ -9,8 +9,6 @@ from mace_weak.losses import SPATIAL, TAYLOR
 from mace_weak.tangent.fit import Account
 from mace_weak.tangent.prior import FORCES
 
-# Below this share of the variance of the forces, energies do not determine them.
-ENOUGH_EXPLAINED = 0.5
 WORDS = {
     TAYLOR: "keeps the curvature of the foundation model (Taylor term)",
     SPATIAL: "keeps it at displaced places too (spatial term)",
@@ -19,21 +17,13 @@ WORDS = {
 STRENGTHS = ((0.03, "hardly"), (1.0, "lightly"), (100.0, "clearly"), (float("inf"), "firmly"))
 
 
-def explained(account: Account) -> float:
-    """Share of the variance of the forces' errors that the labels remove, by the posterior."""
-    if not account.foundation_force_error > 0:
-        return 0.0
-    return 1.0 - (account.force_error / account.foundation_force_error) ** 2
-
-
 def undecided(account: Account) -> Finding | None:
     """That the labels leave the forces open, if they do."""
-    share = explained(account)
-    if share >= ENOUGH_EXPLAINED:
+    if account.forces_settled:
         return None
     return Finding(
-        f"these labels settle {100 * share:.0f} % of the forces' variance, too little for the "
-        "closed form, so the model was trained with the anchored loss (weak_taylor) instead",
+        f"these labels settle {100 * account.explained:.0f} % of the forces' variance, too little "
+        "for the closed form: the model was trained with the anchored loss (weak_taylor) instead",
         "label more structures of the same kind, or a few with forces: one is worth as many "
         "labels as it has coordinates",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +25,14 @@ from mace_weak.command.output import Result, Table
 from mace_weak.command.progress import counter, progress
 from mace_weak.command.trainer import run_trainer
 from mace_weak.errors import WeakLossError
-from mace_weak.tangent.fit import Labels, Settings, Tangent, fit
+from mace_weak.tangent.fit import Labels, Settings, Tangent, fit, without_atoms
 from mace_weak.tangent.storage import fingerprint, load, save
 from mace_weak.tangent.teaching import Course
 from mace_weak.versions import MACE
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mace_weak.mace.finetuning import Predicted
     from mace_weak.mace.tangent import ParametricModel
 
@@ -135,27 +137,31 @@ class Finetuning:
             model = parametric_model(self.foundation, frames)
             with counter("foundation", total=len(frames)) as done:
                 start = predicted(model, done)
-            tangent = self.solution(model, start)
+            labels = self.labels(model, start)
+            tangent = self.solution(model, labels)
         decided = undecided(tangent.account)
         with self.work.timed("training"):
             if decided is None:
+                shifts = self.by_element(tangent.shifts)
                 self.distil(model, tangent, start)
+                self.deliver(shifts)
             else:
                 result.findings.append(decided)
-                self.train_anchored(tangent)
-        self.deliver(tangent, moved=decided is None)
+                shifts = self.by_element(without_atoms(labels)[0])
+                self.train_anchored(shifts)
+                self.deliver({})
         result.written.append(self.request.out)
         result.tables += [chosen_table(tangent.account), expected_table(tangent.account, decided)]
         result.tables += self.tested()
         result.tables.append(seconds_table(self.work.seconds))
-        result.notes += self.notes(tangent)
+        result.notes += self.notes(shifts)
 
-    def solution(self, model: ParametricModel, start: Predicted) -> Tangent:
-        """The tangent model, solved or as an earlier call left it."""
+    def labels(self, model: ParametricModel, start: Predicted) -> Labels:
+        """The labels relative to the foundation model."""
         from mace_weak.mace.tangent import composition
 
         structures = self.structures
-        labels = Labels(
+        return Labels(
             composition(model),
             structures.energies - start.energies,
             [
@@ -163,13 +169,16 @@ class Finetuning:
                 for own, there in zip(structures.forces, start.forces, strict=True)
             ],
         )
+
+    def solution(self, model: ParametricModel, labels: Labels) -> Tangent:
+        """The tangent model, solved or as an earlier call left it."""
         settings = Settings(seed=self.request.seed, memory=self.memory())
         mark = fingerprint(model, labels, settings)
         path = self.work.folder / SOLUTION
         known = load(path, model.parameters, mark)
         if known is not None:
             return known
-        with counter("gradients", total=len(structures.frames)) as done:
+        with counter("gradients", total=len(labels)) as done:
             tangent, _ = fit(model, labels, settings, progress=done)
         save(path, tangent, mark)
         return tangent
@@ -216,36 +225,39 @@ class Finetuning:
             epochs=settings.epochs, epoch=of_mace.EPOCH,
         )  # fmt: skip
 
-    def train_anchored(self, tangent: Tangent) -> None:
-        """Train with the anchored Taylor loss instead: the energies do not determine the forces."""
+    def train_anchored(self, shifts: Mapping[str, float]) -> None:
+        """Train with the anchored Taylor loss instead: the energies do not determine the forces.
+
+        ``shifts`` (eV) move the atoms' energies before.
+        """
         from mace_weak.mace import finetuning as of_mace
 
         if self.work.has(of_mace.PRODUCT):
             return
+        settings = of_mace.anchored_training(len(self.structures.frames))
         arguments = of_mace.anchored_arguments(
             self.foundation,
             self.work.folder.resolve(),
             self.request.train.resolve(),
             keys={"energy": self.request.keys.energy, "forces": self.request.keys.forces},
-            shifts=self.shifts(tangent),
-            n_structures=len(self.structures.frames),
+            shifts=shifts,
+            settings=settings,
             device=self.request.device,
             seed=self.request.seed,
         )
         run_trainer(
             of_mace.COMMAND, arguments, self.work.folder / OUTPUT,
-            epochs=of_mace.ANCHORED_EPOCHS, epoch=of_mace.EPOCH,
+            epochs=settings.epochs, epoch=of_mace.EPOCH,
         )  # fmt: skip
 
-    def shifts(self, tangent: Tangent) -> dict[str, float]:
+    def by_element(self, shifts: np.ndarray) -> dict[str, float]:
         """Shifts of the atoms' energies by element, eV."""
-        return dict(zip(self.foundation.elements, tangent.shifts.tolist(), strict=True))
+        return dict(zip(self.foundation.elements, shifts.tolist(), strict=True))
 
-    def deliver(self, tangent: Tangent, *, moved: bool) -> None:
-        """Write the model file; ``moved``: the atoms' energies are not at the new level yet."""
+    def deliver(self, shifts: Mapping[str, float]) -> None:
+        """Write the model file, with the atoms' energies moved by ``shifts`` (eV)."""
         from mace_weak.mace.finetuning import save_product
 
-        shifts = self.shifts(tangent) if moved else {}
         save_product(self.work.folder, self.request.out, shifts)
 
     def tested(self) -> list[Table]:
@@ -271,8 +283,8 @@ class Finetuning:
             }
         return error_tables(found, TYPE_KEY)
 
-    def notes(self, tangent: Tangent) -> Iterator[str]:
-        moved = {name: shift for name, shift in self.shifts(tangent).items() if abs(shift) > 1e-9}
+    def notes(self, shifts: Mapping[str, float]) -> Iterator[str]:
+        moved = {name: shift for name, shift in shifts.items() if abs(shift) > 1e-9}
         listed = ", ".join(f"{name} {shift:+.4f} eV" for name, shift in moved.items())
         yield f"The energies of the atoms moved to the level of the labels: {listed}."
         if self.structures.isolated:

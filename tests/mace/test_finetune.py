@@ -1,0 +1,229 @@
+"""``mace-weak finetune`` with MACE's models."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import mace_host
+import numpy as np
+import pytest
+import torch
+from ase.io import read, write
+from console import COMMAND, mace_weak, result_of, rows_of
+from datafiles import QUICKSTART, RECIPES
+from training import atomic_energies
+
+ETHANOL = QUICKSTART / "data" / "ethanol_pbe_train.xyz"
+CBS = RECIPES / "cbs_energy_only" / "data"
+TEST = QUICKSTART / "data" / "ethanol_pbe_test.xyz"
+CHOSEN, EXPECTED = "What the evidence chose", "Errors to expect (RMSE)"
+
+
+@pytest.fixture(scope="module")
+def finetuning(foundation, tmp_path_factory):
+    """The command on fifty energies of ethanol: what it says, and the model file."""
+    out = tmp_path_factory.mktemp("finetune") / "tuned model.model"
+    return result_of("finetune", foundation, ETHANOL, f"--out={out}", f"--test={TEST}"), out
+
+
+def test_forces_improve_without_a_force_label(finetuning):
+    found, _ = finetuning
+    rows = {row["model"]: row for row in found["tables"]["Forces, meV/Å"] if row["of"] == "all"}
+    assert rows["finetuned"]["RMSE"] < 0.85 * rows["foundation model"]["RMSE"]
+
+
+@pytest.mark.slow
+def test_coupled_cluster_energies_of_ammonia_give_its_forces(tmp_path):
+    """By the quickstart's foundation model; plain fine-tuning at its best leaves 228 meV/Å."""
+    model = mace_host.train_foundation(
+        tmp_path, QUICKSTART / "data" / "molecules_gfn1.xyz", epochs=20, device="cpu", threads=1
+    )
+    frames = read(CBS / "train.xyz", ":50")
+    write(tmp_path / "train.xyz", frames)
+    test = CBS / "test.xyz"
+    out = tmp_path / "tuned.model"
+    found = result_of("finetune", model, tmp_path / "train.xyz", f"--out={out}", f"--test={test}")
+    rows = {row["model"]: row for row in found["tables"]["Forces, meV/Å"] if row["of"] == "all"}
+    assert rows["finetuned"]["RMSE"] < 0.6 * 228
+    expected_energy, expected_force = (row["value"] for row in found["tables"][EXPECTED])
+    assert expected_force == pytest.approx(rows["finetuned"]["RMSE"], rel=0.5)
+    energies = rows_of(found, "Energies, meV/atom", "model")["finetuned"]
+    assert expected_energy == pytest.approx(energies["RMSE about mean"], rel=1.0)
+
+
+def test_the_model_is_an_ordinary_one_of_the_foundations_kind(finetuning, foundation):
+    _, out = finetuning
+    model = torch.load(out, weights_only=False)
+    before = torch.load(foundation, weights_only=False)
+    assert type(model) is type(before)
+    assert model.atomic_numbers.tolist() == before.atomic_numbers.tolist()
+    kinds = [{parameter.dtype for parameter in own.parameters()} for own in (model, before)]
+    assert kinds[0] == kinds[1]
+    moved = np.array(atomic_energies(model)) - np.array(atomic_energies(before))
+    nitrogen = model.atomic_numbers.tolist().index(7)
+    assert moved[nitrogen] == 0.0
+    assert np.all(np.delete(moved, nitrogen) < -50)  # from GFN1's valence to all electrons
+
+
+def test_the_file_loads_where_mace_weak_is_not_installed(finetuning, tmp_path):
+    _, out = finetuning
+    script = (
+        "import sys; sys.modules['mace_weak'] = None  # an import of it fails\n"
+        "from ase.build import molecule; from mace.calculators import MACECalculator\n"
+        f"atoms = molecule('CH3CH2OH'); atoms.calc = MACECalculator({str(out)!r}, device='cpu')\n"
+        "print(atoms.get_potential_energy(), abs(atoms.get_forces()).max())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    energy, force = map(float, done.stdout.split()[-2:])
+    assert energy == pytest.approx(-4210, abs=5)
+    assert force < 5
+
+
+def test_lammps_takes_the_model(finetuning, tmp_path):
+    _, out = finetuning
+    program = COMMAND.with_name("mace_create_lammps_model")
+    copy = tmp_path / "tuned.model"
+    copy.write_bytes(out.read_bytes())
+    done = subprocess.run([program, copy], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert list(tmp_path.glob("*lammps.pt"))
+
+
+def test_nothing_is_overwritten_without_saying(finetuning, foundation):
+    _, out = finetuning
+    done = mace_weak("finetune", foundation, ETHANOL, f"--out={out}")
+    assert done.returncode == 2
+    assert "exists: name another --out, or add --overwrite" in done.stderr
+
+
+def killed_when(condition, *arguments: object) -> None:
+    """Run the command, and kill it and its trainer when the condition holds."""
+    process = subprocess.Popen(
+        [COMMAND, *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not condition():
+        assert process.poll() is None, "it ended before the condition held"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_run_goes_on_to_the_same_solution(finetuning, foundation, tmp_path):
+    found, _ = finetuning
+    out = tmp_path / "tuned.model"
+    arguments = ("finetune", foundation, ETHANOL, f"--out={out}", f"--test={TEST}")
+    work = tmp_path / "tuned.model.work"
+    killed_when((work / "solution.npz").is_file, *arguments)
+    solved = (work / "solution.npz").stat().st_mtime_ns
+    killed_when(lambda: list((work / "checkpoints").glob("*epoch-[2-9].pt")), *arguments)
+    assert (work / "solution.npz").stat().st_mtime_ns == solved
+    again = result_of(*arguments)
+    assert (
+        "Loaded" in (work / "training.txt").read_text()
+        or "checkpoint" in (work / "training.txt").read_text()
+    )
+    assert again["tables"][CHOSEN] == found["tables"][CHOSEN]
+    force = rows_of(again, "Forces, meV/Å", "model")["finetuned"]["RMSE"]
+    whole = rows_of(found, "Forces, meV/Å", "model")["finetuned"]["RMSE"]
+    assert force == pytest.approx(whole, rel=0.1)
+
+
+def test_work_on_other_labels_is_not_gone_on_with(foundation, tmp_path):
+    out, train = tmp_path / "tuned.model", tmp_path / "train.xyz"
+    frames = read(ETHANOL, ":")
+    write(train, frames)
+    arguments = ("finetune", foundation, train, f"--out={out}")
+    killed_when((tmp_path / "tuned.model.work" / "solution.npz").is_file, *arguments)
+    write(train, frames[:40])
+    done = mace_weak(*arguments)
+    assert done.returncode == 2
+    assert "another training file: add --overwrite" in done.stderr
+
+
+def test_one_structure_with_forces_beside_energies_counts(foundation, tmp_path, finetuning):
+    frames = read(ETHANOL, ":49") + read(TEST, ":1")
+    test = tmp_path / "test.xyz"
+    write(tmp_path / "train.xyz", frames)
+    write(test, read(TEST, "1:"))
+    found = result_of(
+        "finetune", foundation, tmp_path / "train.xyz", f"--out={tmp_path / 'tuned.model'}",
+        f"--test={test}",
+    )  # fmt: skip
+    meanings = {row["meaning"]: row["value"] for row in found["tables"][CHOSEN]}
+    assert meanings["components of forces"] == 27
+    energies_alone, _ = finetuning
+    expected = [result["tables"][EXPECTED][1]["value"] for result in (found, energies_alone)]
+    assert expected[0] < expected[1]
+
+
+def test_labels_that_leave_the_forces_open_are_trained_on_by_the_anchored_loss(
+    foundation, tmp_path
+):
+    write(tmp_path / "train.xyz", read(ETHANOL, ":6"))
+    out = tmp_path / "tuned.model"
+    found = result_of("finetune", foundation, tmp_path / "train.xyz", f"--out={out}")
+    (finding,) = found["findings"]
+    assert "anchored loss (weak_taylor) instead" in finding["problem"]
+    log = (tmp_path / "tuned.model.work" / "training.txt").read_text()
+    assert "weak_taylor, weights relative to the energy term" in log
+    assert np.array(atomic_energies(torch.load(out, weights_only=False)))[0] < -50
+
+
+BAD = {
+    "nan energy": (
+        lambda atoms: atoms.info.update(REF_energy=np.nan),
+        "energy of 1 structures is NaN",
+    ),
+    "nan position": (
+        lambda atoms: atoms.positions.__setitem__((0, 0), np.nan),
+        r"bad.xyz', structure 3 \(counted from 0\): a position is NaN",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_data_is_refused_by_file_and_frame(foundation, tmp_path, kind):
+    spoil, message = BAD[kind]
+    frames = read(ETHANOL, ":20")
+    spoil(frames[3])
+    path, out = tmp_path / "bad.xyz", tmp_path / "tuned.model"
+    write(path, frames)
+    done = mace_weak("finetune", foundation, path, f"--out={out}", "--json")
+    said = done.stderr + "".join(
+        finding["problem"]
+        for finding in (json.loads(done.stdout)["findings"] if done.stdout else [])
+    )
+    assert re.search(message, said), said[-2000:]
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--energy-key=absent",), "no structure of"),
+        (("--head=absent",), "has no head absent: its heads are Default"),
+        (("--out=/proc/absent/tuned.model",), "cannot be written"),
+        (("--device=absent",), "cannot be read as a model"),
+    ],
+)
+def test_bad_use_ends_with_one_line(foundation, tmp_path, flags, message):
+    out = f"--out={tmp_path / 'tuned.model'}"
+    done = mace_weak("finetune", foundation, ETHANOL, out, *flags)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
