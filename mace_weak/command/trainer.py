@@ -18,10 +18,12 @@ def run_trainer(
     *,
     epochs: int = 0,
     epoch: re.Pattern[str] | None = None,
+    kept_open: Sequence[int] = (),
 ) -> None:
     """Run a command of this environment; what it prints is added to the file ``output``.
 
-    ``epoch`` finds the number of an epoch, of ``epochs``, in a line of it, for a progress bar.
+    ``epoch`` finds the number of an epoch, of ``epochs``, in a line of it, for a progress bar. The
+    command inherits the file descriptors ``kept_open``.
 
     Raises:
         WeakLossError: if the command is missing or fails.
@@ -41,6 +43,7 @@ def run_trainer(
         text=True,
         encoding="utf-8",
         errors="replace",
+        pass_fds=kept_open,
     )
     last = ""
     try:

@@ -94,12 +94,3 @@ def work_along(features: Features, d: Tensor) -> Tensor:
     """½[E(S+d) − E(S−d)], the work against the forces: half the spatial residual of order 0."""
     both = torch.stack([d, -d])
     return weak_residuals(features, both, (SPATIAL,), order=0)[SPATIAL][0] / 2
-
-
-def force_scale(squares: Tensor, length: float) -> Tensor:
-    """Root mean square of a force component, eV/Å, from squares of ``work_along`` rows.
-
-    ``squares`` (n_rows,) in eV² are those of work divided by √N along displacements of root mean
-    square ``length`` (Å): E[⟨F, d⟩²] = N F² d² for components F.
-    """
-    return squares.mean().clamp(min=0).sqrt() / length

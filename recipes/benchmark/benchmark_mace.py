@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import mace_host
+import numpy as np
 import processes
 import yaml
 from benchmark_cases import HERE, SCRATCH, Case, Data, Foundation, Method
@@ -13,6 +15,8 @@ from benchmark_data import Files, some_of
 from mace_host import predict  # noqa: F401  (the same name for both hosts)
 
 from mace_weak.losses import LOSS_TERMS
+from mace_weak.tangent.evidence import Choice
+from mace_weak.tangent.fit import Account
 
 PACKAGES = ("mace-weak", "mace-torch", "torch")
 HEAD = "Default"
@@ -45,6 +49,17 @@ class ClosedForm:
     def run(self, out: Path) -> Path:
         """Fine-tune, or take the model of an earlier call; returns the model file."""
         return mace_host.closed_form(out, self.words, quiet=True)
+
+    def measured(self, model: Path) -> dict[str, float]:
+        """The force error that the posterior expects, meV/Å, and the share that it settles."""
+        with np.load(model.with_name(f"{model.name}.work") / "solution.npz") as solution:
+            account = json.loads(str(solution["account"]))
+        choice = account.pop("choice")
+        account = Account(choice=Choice(**choice), **account)
+        return {
+            "expected_force_rmse": round(1e3 * account.force_error, 2),
+            "settled": round(account.explained, 3),
+        }
 
 
 def train_foundation(out: Path, name: str, source: Foundation, *, device: str) -> str:
@@ -114,6 +129,10 @@ class Training:
 
     def command(self) -> list[str]:
         return mace_host.train_command(mace_host.FINETUNE, *self.flags, epochs=self.epochs)
+
+    def measured(self, model: Path) -> dict[str, float]:
+        """Nothing beside the errors."""
+        return {}
 
     def run(self, out: Path) -> Path:
         """Train, or take the model of an earlier call; returns the model file."""

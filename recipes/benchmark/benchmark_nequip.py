@@ -83,6 +83,10 @@ class Training:
     def command(self) -> list[str]:
         return nequip_host.train_command(nequip_host.FINETUNE, *self.overrides, epochs=self.epochs)
 
+    def measured(self, model: Path) -> dict[str, float]:
+        """Nothing beside the errors."""
+        return {}
+
     def run(self, out: Path) -> Path:
         """Train, or take the model of an earlier call; returns the last checkpoint."""
         return nequip_host.nequip_train(

@@ -147,6 +147,7 @@ class Benchmark:
             **vars(case),
             **self.errors(str(model), case.data, head=training.head),
             **self.dynamics(model, case, head=training.head),
+            **training.measured(model),
             "seconds": float(model.with_name("seconds").read_text()),
             **self.origin(case, training),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -17,7 +18,9 @@ import torch
 from ase.io import read, write
 from console import COMMAND, mace_weak, result_of, rows_of
 from datafiles import QUICKSTART, RECIPES
-from training import atomic_energies
+from mace.calculators import MACECalculator
+from predictions import calculated
+from training import atomic_energies, train
 
 ETHANOL = QUICKSTART / "data" / "ethanol_pbe_train.xyz"
 CBS = RECIPES / "cbs_energy_only" / "data"
@@ -154,6 +157,16 @@ def test_work_on_other_labels_is_not_gone_on_with(foundation, tmp_path):
     assert "another training file: add --overwrite" in done.stderr
 
 
+def test_two_processes_do_not_work_on_one_model(foundation, tmp_path):
+    work = tmp_path / "tuned.model.work"
+    work.mkdir()
+    with (work / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = mace_weak("finetune", foundation, ETHANOL, f"--out={tmp_path / 'tuned.model'}")
+    assert done.returncode == 2
+    assert "another process works in" in done.stderr
+
+
 def test_one_structure_with_forces_beside_energies_counts(foundation, tmp_path, finetuning):
     frames = read(ETHANOL, ":49") + read(TEST, ":1")
     test = tmp_path / "test.xyz"
@@ -181,6 +194,28 @@ def test_labels_that_leave_the_forces_open_are_trained_on_by_the_anchored_loss(
     log = (tmp_path / "tuned.model.work" / "training.txt").read_text()
     assert "weak_taylor, weights relative to the energy term" in log
     assert np.array(atomic_energies(torch.load(out, weights_only=False)))[0] < -50
+
+
+def test_the_named_head_of_a_model_with_several_is_finetuned(foundation, files, tmp_path):
+    flags = (
+        f"--foundation_model={foundation}",
+        "--multiheads_finetuning=True",
+        "--valid_fraction=0.3",
+    )
+    replay = (f"--pt_train_file={files.molecules}", "--E0s=estimated", "--max_num_epochs=1")
+    run = train(tmp_path / "heads", f"--train_file={files.ethanol}", *flags, *replay)
+    heads = run.folder / "run.model"
+    out = tmp_path / "tuned.model"
+    arguments = ("finetune", heads, files.ethanols, f"--out={out}")
+    done = mace_weak(*arguments)
+    assert done.returncode == 2
+    assert "name the one to fine-tune by --head" in done.stderr
+    result_of(*arguments, "--head=Default")
+    model = torch.load(out, weights_only=False)
+    assert list(model.heads) == ["Default"]
+    calculator = MACECalculator(str(out), device="cpu")
+    for energy, _ in calculated(calculator, read(ETHANOL, ":2")):
+        assert energy == pytest.approx(-4210, abs=5)
 
 
 BAD = {

@@ -202,3 +202,14 @@ def test_as_an_anchor_it_is_the_same_where_the_training_knows_fewer_elements(mod
         anchor.potential(single, nothing).displaced(moves, forces=True).forces.dtype
         == torch.float32
     )
+
+
+@pytest.mark.cuda
+def test_a_gpu_gives_the_same_solution(model, files):
+    frames = read(files.ethanols, ":20")
+    changes = []
+    for device in ("cpu", "cuda"):
+        own = ParametricModel(model, data_of(frames, model), device=torch.device(device))
+        tangent, _ = fit(own, labels_of(own, frames), Settings())
+        changes.append(tangent.change.cpu())
+    torch.testing.assert_close(*changes, rtol=1e-3, atol=1e-5 * float(changes[0].abs().max()))

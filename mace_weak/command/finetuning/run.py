@@ -221,7 +221,7 @@ class Finetuning:
             device=self.request.device, seed=self.request.seed,
         )  # fmt: skip
         run_trainer(
-            of_mace.COMMAND, arguments, folder / OUTPUT,
+            of_mace.COMMAND, arguments, folder / OUTPUT, kept_open=[self.work.lock],
             epochs=settings.epochs, epoch=of_mace.EPOCH,
         )  # fmt: skip
 
@@ -246,7 +246,7 @@ class Finetuning:
             seed=self.request.seed,
         )
         run_trainer(
-            of_mace.COMMAND, arguments, self.work.folder / OUTPUT,
+            of_mace.COMMAND, arguments, self.work.folder / OUTPUT, kept_open=[self.work.lock],
             epochs=settings.epochs, epoch=of_mace.EPOCH,
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -15,14 +16,20 @@ from mace_weak.command.selecting.selection import require_new
 from mace_weak.errors import WeakLossError
 
 MARK = "finetune.json"
+LOCK = "lock"
 SECONDS = "seconds.json"
 
 
 @dataclass
 class Work:
-    """A folder of work, and the seconds of each part, interruptions left out."""
+    """A folder of work, and the seconds of each part, interruptions left out.
+
+    ``lock`` is a file descriptor. As long as this process, or one that inherits it, has it open, no
+    other works in the folder.
+    """
 
     folder: Path
+    lock: int
     seconds: dict[str, float] = field(default_factory=dict)
 
     def has(self, name: str) -> bool:
@@ -44,24 +51,38 @@ def opened(out: Path, *, inputs: Sequence[Path], overwrite: bool) -> Work:
     """The folder of work for a model file that may be written, made if it is not there.
 
     Raises:
-        WeakLossError: if the file exists, is an input, or cannot be written.
+        WeakLossError: if the file exists, is an input, or cannot be written, or another process
+            works on it.
     """
     require_new(out, inputs=inputs, overwrite=overwrite)
     if out.is_dir():
         raise WeakLossError(f"'{out}' is a folder: name a file by --out")
     folder = out.with_name(f"{out.name}.work")
     try:
-        if overwrite:
-            shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "writable").touch()
-        (folder / "writable").unlink()
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise WeakLossError(
             f"'{folder}' cannot be written ({error}): name another --out"
         ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise WeakLossError(
+            f"another process works in '{folder}': wait for it, or end it, or name another --out"
+        ) from error
+    if overwrite:
+        _empty(folder)
     known = folder / SECONDS
-    return Work(folder, json.loads(known.read_text()) if known.is_file() else {})
+    return Work(folder, lock, json.loads(known.read_text()) if known.is_file() else {})
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def require_same(work: Work, content: Mapping[str, object]) -> None:

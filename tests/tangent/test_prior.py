@@ -1,0 +1,97 @@
+"""The rows of the weak prior are the residuals' own gradients by the parameters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from parametric import PairModel, clusters, curved, parameters
+from potentials import AnalyticPotential, pairwise
+
+from mace_weak.displacements import random_displacements, seeded_generator
+from mace_weak.losses import SPATIAL, TAYLOR
+from mace_weak.residuals import spatial_residual, taylor_residual
+from mace_weak.tangent.gradients import Features, coordinates_of
+from mace_weak.tangent.prior import (
+    ALL_TERMS,
+    FORCES,
+    Directions,
+    curvature,
+    curvature_at,
+    work_along,
+)
+
+
+@pytest.fixture
+def model() -> PairModel:
+    return PairModel(curved, parameters(4.0, 2.0, 1.2), clusters(1))
+
+
+@pytest.fixture
+def features(model) -> Features:
+    return Features(model.surface([0]), coordinates_of(model))
+
+
+@pytest.fixture
+def moves() -> torch.Tensor:
+    return random_displacements(2, 5, length=0.05, generator=seeded_generator(3))
+
+
+def potential_of(model: PairModel) -> AnalyticPotential:
+    """The same model as the losses see it, with forces."""
+    surface = model.surface([0])
+    energy = pairwise(lambda distance: model.pair(distance, model.parameters))
+    return AnalyticPotential(surface.places, surface.structure, energy)
+
+
+def gradient(residual: torch.Tensor, features: Features) -> torch.Tensor:
+    by_parameters = torch.autograd.grad(residual.sum(), features.coordinates.parameters)
+    return features.coordinates.row(by_parameters)
+
+
+def test_the_row_of_curvature_is_that_of_the_taylor_residuals_with_their_forces(
+    model, features, moves
+):
+    potential = potential_of(model)
+    mean = (taylor_residual(potential, moves[0]) + taylor_residual(potential, -moves[0])) / 2
+    torch.testing.assert_close(curvature(features, moves[0]), gradient(mean, features))
+
+
+def test_the_row_of_the_spatial_term_is_that_of_the_spatial_residuals(model, features, moves):
+    potential, (end, start) = potential_of(model), moves
+    there = spatial_residual(potential, end, start)
+    back = spatial_residual(potential, 2 * start - end, start)
+    found = curvature_at(features, end, start)
+    torch.testing.assert_close(found, gradient((there + back) / 2, features))
+
+
+def test_the_row_of_work_is_that_of_the_forces_to_third_order(model, features, moves):
+    found = []
+    for scale in (0.2, 0.1):
+        d = scale * moves[0]
+        work = -(potential_of(model).rest().forces * d).sum()
+        found.append(float((work_along(features, d) - gradient(work, features)).norm()))
+    assert found[0] / found[1] == pytest.approx(8.0, rel=0.05)
+
+
+def test_rows_come_in_the_order_of_the_terms(features):
+    directions = Directions(terms=ALL_TERMS, length=0.05, probes=2, seed=1)
+    rows = directions.rows_of(features, 7, count=3)
+    assert rows.shape == (3 * 3 + 2, 3)
+    for place, term in enumerate((TAYLOR, SPATIAL, FORCES)):
+        alone = Directions(terms=(term,), length=0.05, probes=2, seed=1)
+        torch.testing.assert_close(
+            alone.rows_of(features, 7, count=3)[:3], rows[3 * place : 3 * place + 3]
+        )
+
+
+def test_the_key_and_the_seed_choose_the_displacements(features):
+    directions = [Directions(terms=(FORCES,), length=0.05, probes=0, seed=seed) for seed in (1, 2)]
+    first, again, other, seeded = (
+        directions[0].rows_of(features, 7, count=1),
+        directions[0].rows_of(features, 7, count=1),
+        directions[0].rows_of(features, 8, count=1),
+        directions[1].rows_of(features, 7, count=1),
+    )
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert not torch.allclose(first, other)
+    assert not torch.allclose(first, seeded)
