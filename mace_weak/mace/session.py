@@ -190,7 +190,7 @@ class WeakSession:
             distributed=given.get("distributed", False),
         )
         account = tangent.tangent.account
-        if not account.forces_settled:
+        if not account.trusted:
             logging.warning(
                 "Weak losses: the labels settle %.0f %% of the forces' variance, too little for "
                 "--weak_anchor=tangent: anchored on the foundation model instead",

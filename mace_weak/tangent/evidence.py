@@ -1,4 +1,4 @@
-"""The evidence of the labels under the weak prior, and the solution that it chooses.
+"""The evidence of the labels under the weak prior, and the posterior that it weighs.
 
 Labels y = Gδ + Tβ + ε: ``G`` are the rows of the labels, ``T`` the numbers of atoms of each kind,
 β shifts of the atoms' energies with a flat prior, ε ~ N(0, σ²). All that is needed of the rows is
@@ -8,36 +8,38 @@ is a²K,
     K = K_gg − K_gp w (1 + w K_pp w)⁻¹ w K_pg,
 
 and the restricted likelihood, β projected out by Nᵀ (NᵀT = 0), is that of Nᵀy under
-NᵀKN a² + σ² (MacKay, Neural Comput. 4, 415 (1992); Immer et al., arXiv:2104.04975). The solution is
-δ = Gᵀα − Pᵀ w (1 + w K_pp w)⁻¹ w K_pg α with α = N (NᵀKN + σ²/a²)⁻¹ Nᵀy.
+NᵀKN a² + σ² (MacKay, Neural Comput. 4, 415 (1992); Immer et al., arXiv:2104.04975). For given
+hyperparameters the mean is δ = Gᵀα − Pᵀ w (1 + w K_pp w)⁻¹ w K_pg α with
+α = N (NᵀKN + σ²/a²)⁻¹ Nᵀy. Few labels leave the hyperparameters open, so they are integrated out
+on a grid: the noise σ and the amplitude a by the eigenvalues of NᵀKN, and the weights λ.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from scipy import linalg, optimize
+from scipy import linalg
+from scipy.special import logsumexp
 
 # Weak priors, log-normal: median and the factor of one standard deviation. They settle what few
 # labels leave open, and cost little where there are many.
-NOISE = (5e-4, 10.0)  # σ, eV for an atom, growing with √N
+NOISE = (2e-3, 10.0)  # σ, eV for an atom, growing with √N
 AMPLITUDE = (0.3, 3.0)  # of a force component of the correction, eV/Å
 WEIGHT = (1.0, 100.0)  # λ
 FORCE_NOISE = (0.1, 10.0)  # eV/Å, of force labels
-LEAST_NOISE = 1e-6  # eV for an atom: no label is more exact, and no float64 sum of them
-WEIGHTS = (-3.0, 6.0)  # decades of λ
+NOISES = (1e-6, 1.0)  # eV for an atom; no label is more exact, and no float64 sum of them
+AMPLITUDES = (1e-2, 10.0)  # eV/Å, of a force component of the correction
 LEAST_FORCE_NOISE = 1e-4  # eV/Å
-MOST_NOISE = 1.0  # eV for an atom
-AMPLITUDES = (1e-3, 30.0)  # eV/Å, of a force component of the correction
+GRID = (60, 40)  # noises and amplitudes
+DECADES = (-2.0, 4.0)  # of λ
+RATIOS = (0.0, 1.0, 2.0, 3.0)  # decades of the noise of forces over that of energies, 1/Å
+MOST_CANDIDATES = 64  # weights that are tried
 ROUNDING = 1e-14  # of the largest variance
-
-
-LogPosterior = Callable[[Any, Any], Any]
+NEGLIGIBLE = 1e-3  # probability
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the evidence chose, and its logarithm, priors included.
+    """Hyperparameters.
 
     ``noise`` σ in eV for an atom, ``amplitude`` a (no unit), ``weights`` λ of each term,
     ``force_noise`` in eV/Å (used only where forces are labels).
@@ -88,7 +90,6 @@ class Choice:
     amplitude: float
     weights: dict[str, float]
     force_noise: float
-    log_evidence: float
 
 
 class Kernel:
@@ -158,137 +159,200 @@ def log_normal(value: np.ndarray | float, prior: tuple[float, float]) -> np.ndar
     return -0.5 * (np.log(np.asarray(value) / median) / np.log(factor)) ** 2
 
 
-class Search:
-    """The choice of the evidence for one problem."""
+@dataclass(frozen=True)
+class Moments:
+    """The posterior of noise and amplitude for given weights.
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.seen: dict[tuple[float, ...], Choice] = {}
-
-    def best(self) -> Choice:
-        """The choice of highest evidence, priors included.
-
-        Weights and the ratio of the noises are searched on a coarse grid first: the evidence of
-        few labels may have several maxima.
-        """
-        n_terms = len(self.problem.terms)
-        axes = [np.arange(-2.0, 5.0, 2.0)] * n_terms
-        if self.problem.is_force.any():
-            axes.append(np.array([0.0, 1.0, 2.0, 3.0]))
-        if not axes:
-            return self.at(np.empty(0))
-        start = max(
-            itertools.product(*axes), key=lambda place: self.at(np.array(place)).log_evidence
-        )
-        bounds = [WEIGHTS] * n_terms + [(-2.0, 6.0)] * (len(axes) - n_terms)
-        found = optimize.minimize(
-            lambda place: -self.at(place).log_evidence,
-            np.array(start),
-            method="Nelder-Mead",
-            bounds=bounds,
-            options={
-                "initial_simplex": np.array(start)
-                + np.vstack([np.zeros(len(start)), np.eye(len(start))]),
-                "xatol": 0.05,
-                "fatol": 0.02,
-                "maxfev": 40 * len(axes),
-            },
-        )
-        return self.at(found.x)
-
-    def at(self, place: np.ndarray) -> Choice:
-        """The best noise and amplitude for the decades of the weights and of the noises' ratio."""
-        key = tuple(float(value) for value in place)
-        if key not in self.seen:
-            self.seen[key] = self._at(key)
-        return self.seen[key]
-
-    def _at(self, place: tuple[float, ...]) -> Choice:
-        problem = self.problem
-        weights = {term: 10.0**decade for term, decade in zip(problem.terms, place, strict=False)}
-        ratio = 10.0 ** place[-1] if len(place) > len(problem.terms) else 1.0
-        kernel = Kernel(problem, weights, np.where(problem.is_force, ratio, 1.0))
-        own = problem.projection
-        values, vectors = kernel.spectrum
-        squares = (vectors.T @ (own.T @ (problem.targets / kernel.label_scale))) ** 2
-        variance = kernel.variance(problem.probes)
-        unit = float(np.sqrt(np.mean(np.clip(variance, 0.0, None)))) / problem.length
-        has_forces = bool(problem.is_force.any())
-
-        def log_posterior(noise: Any, amplitude: Any) -> Any:
-            total = amplitude[..., None] ** 2 * values + noise[..., None] ** 2
-            fit = -0.5 * np.sum(np.log(total) + squares / total, axis=-1)
-            fit = fit + log_normal(noise, NOISE) + log_normal(amplitude * unit, AMPLITUDE)
-            if has_forces:
-                force_noise = noise * ratio
-                fit = fit + log_normal(force_noise, FORCE_NOISE)
-                fit = np.where(force_noise < LEAST_FORCE_NOISE, -np.inf, fit)
-            return fit
-
-        noise, amplitude, value = _highest(log_posterior, unit)
-        value -= 0.5 * float(np.sum(np.log(kernel.label_scale**2)))
-        value += float(sum(log_normal(weight, WEIGHT) for weight in weights.values()))
-        return Choice(noise, amplitude, weights, noise * ratio, value)
-
-
-def _highest(log_posterior: LogPosterior, unit: float) -> tuple[float, float, float]:
-    """Noise and amplitude of the highest value, found on a grid and refined.
-
-    ``unit`` is the force of an amplitude of 1, eV/Å.
+    ``filter`` (n_left,) is the mean of a²/(a²w + σ²) over it, for the eigenvalues w of NᵀKN,
+    ``square`` that of a², and ``reduction`` that of a⁴/(a²w + σ²). ``noise`` and ``amplitude`` are
+    the most probable ones, ``log_evidence`` is the logarithm of their integral.
     """
-    ranges = ((LEAST_NOISE, MOST_NOISE), (AMPLITUDES[0] / unit, AMPLITUDES[1] / unit))
-    noises, amplitudes = (np.geomspace(*ends, 48) for ends in ranges)
-    grid = log_posterior(*np.meshgrid(noises, amplitudes, indexing="ij"))
-    row, column = np.unravel_index(int(np.argmax(grid)), grid.shape)
-    found = optimize.minimize(
-        lambda logs: -float(log_posterior(np.exp(logs[0]), np.exp(logs[1]))),
-        np.log([noises[row], amplitudes[column]]),
-        method="Nelder-Mead",
-        bounds=[tuple(np.log(ends)) for ends in ranges],
-        options={"xatol": 1e-3, "fatol": 1e-4},
+
+    filter: np.ndarray
+    square: float
+    reduction: np.ndarray
+    noise: float
+    amplitude: float
+    log_evidence: float
+
+
+def moments(
+    values: np.ndarray,
+    squares: np.ndarray,
+    *,
+    noises: np.ndarray,
+    amplitudes: np.ndarray,
+    log_prior: np.ndarray,
+) -> Moments:
+    """Integrate over noise and amplitude, on a grid.
+
+    ``values`` (n_left,) are the eigenvalues, ``squares`` those of the labels along their vectors,
+    ``log_prior`` (n_noises, n_amplitudes) the priors.
+    """
+    variance = amplitudes[None, :, None] ** 2  # a²
+    total = variance * values + noises[:, None, None] ** 2
+    log_density = log_prior - 0.5 * np.sum(np.log(total) + squares / total, axis=-1)
+    log_evidence = float(logsumexp(log_density))
+    density = np.exp(log_density - log_evidence)[..., None]
+    row, column = np.unravel_index(int(np.argmax(log_density)), log_density.shape)
+    return Moments(
+        filter=np.sum(density * variance / total, axis=(0, 1)),
+        square=float(np.sum(density * variance)),
+        reduction=np.sum(density * variance**2 / total, axis=(0, 1)),
+        noise=float(noises[row]),
+        amplitude=float(amplitudes[column]),
+        log_evidence=log_evidence,
     )
-    return float(np.exp(found.x[0])), float(np.exp(found.x[1])), -float(found.fun)
+
+
+class Candidate:
+    """The solution for given weights λ and a given ratio of the noises."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        weights: dict[str, float],
+        *,
+        ratio: float = 1.0,
+        fixed: Choice | None = None,
+    ) -> None:
+        self.problem, self.ratio, self.weights = problem, ratio, weights
+        self.scale = np.where(problem.is_force, ratio, 1.0)
+        kernel = self.kernel()
+        self.values, vectors = kernel.spectrum
+        self.basis = problem.projection @ vectors
+        self.along = self.basis.T @ (problem.targets / self.scale)
+        grid = self._grid(kernel) if fixed is None else _point(fixed)
+        noises, amplitudes, log_prior = grid
+        self.moments = moments(
+            self.values, self.along**2, noises=noises, amplitudes=amplitudes, log_prior=log_prior
+        )
+        likelihood = self.moments.log_evidence - float(np.sum(np.log(self.scale)))
+        self.log_evidence = likelihood + sum(
+            float(log_normal(own, WEIGHT)) for own in weights.values()
+        )
+        self.coefficients = self._coefficients(kernel)
+        self.shifts = self._shifts(kernel)
+
+    def kernel(self) -> Kernel:
+        """Built anew: those of all candidates together would not fit in memory."""
+        return Kernel(self.problem, self.weights, self.scale)
+
+    def _grid(self, kernel: Kernel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Noises, amplitudes and the logarithm of their prior."""
+        variance = np.clip(kernel.variance(self.problem.probes), 0.0, None)
+        unit = float(np.sqrt(np.mean(variance))) / self.problem.length  # eV/Å of an amplitude of 1
+        noises, scales = np.geomspace(*NOISES, GRID[0]), np.geomspace(*AMPLITUDES, GRID[1])
+        log_prior = log_normal(noises, NOISE)[:, None] + log_normal(scales, AMPLITUDE)
+        if self.problem.is_force.any():
+            force_noises = noises * self.ratio
+            of_forces = log_normal(force_noises, FORCE_NOISE)
+            of_forces[force_noises < LEAST_FORCE_NOISE] = -np.inf
+            log_prior = log_prior + of_forces[:, None]
+        return noises, scales / unit, log_prior
+
+    @property
+    def choice(self) -> Choice:
+        """The most probable hyperparameters."""
+        own = self.moments
+        return Choice(own.noise, own.amplitude, self.weights, own.noise * self.ratio)
+
+    def _coefficients(self, kernel: Kernel) -> np.ndarray:
+        """Those of all rows (n_rows,) whose sum is the mean of δ."""
+        problem = self.problem
+        labels = self.basis @ (self.moments.filter * self.along)
+        result = np.zeros(len(problem.gram))
+        result[: problem.n_labels] = labels / self.scale
+        result[kernel.weak] = kernel.onto_weak(labels)
+        return result
+
+    def _shifts(self, kernel: Kernel) -> np.ndarray:
+        """β (n_kinds,) in eV, the smallest where several do: Tβ is what correction and noise leave.
+
+        The mean of the noise, σ²/(a²w + σ²) of each label along the eigenvectors, is 1 − w·filter.
+        """
+        correction = kernel.of_labels @ (self.basis @ (self.moments.filter * self.along))
+        noise = self.basis @ ((1.0 - self.values * self.moments.filter) * self.along)
+        left = self.problem.targets / self.scale - correction - noise
+        composition = self.problem.composition / self.scale[:, None]
+        return np.linalg.lstsq(composition, left, rcond=1e-9)[0]
+
+    def _precision(self, choice: Choice) -> np.ndarray:
+        """N (NᵀKN a² + σ²)⁻¹ Nᵀ, of labels divided by their scale."""
+        total = choice.amplitude**2 * self.values + choice.noise**2
+        return (self.basis / total) @ self.basis.T
+
+    def variance(self, rows: slice) -> np.ndarray:
+        """Posterior variances of Pδ for rows of the Gram matrix."""
+        kernel = self.kernel()
+        cross = kernel.cross(rows) @ self.basis
+        explained = cross**2 @ self.moments.reduction
+        free = self.moments.square * kernel.variance(rows)
+        return np.clip(free - explained, 0.0, None)
+
+    def prior_variance(self, rows: slice) -> np.ndarray:
+        """The same before the labels are known."""
+        return np.clip(self.moments.square * self.kernel().variance(rows), 0.0, None)
+
+    def left_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Errors and standard deviations of labels predicted from the others; see ``Solution``."""
+        precision = self._precision(self.choice)
+        diagonal = np.diag(precision)
+        known = diagonal * self.moments.noise**2 > 1e-9
+        diagonal = np.where(known, diagonal, np.nan)
+        dual = precision @ (self.problem.targets / self.scale)
+        return dual / diagonal * self.scale, diagonal**-0.5 * self.scale
+
+
+def _point(choice: Choice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.array([choice.noise]), np.array([choice.amplitude]), np.zeros((1, 1))
 
 
 class Solution:
-    """The posterior of the correction for a choice.
+    """The posterior of the correction, averaged over candidates by their evidence.
 
-    ``coefficients`` (n_rows,) are those of all rows, in the order of the Gram matrix: δ is the sum
-    of the rows with them. ``shifts`` (n_kinds,) are β in eV, the smallest where several do.
+    ``coefficients`` (n_rows,) are those of all rows, in the order of the Gram matrix: the mean of δ
+    is the sum of the rows with them. ``shifts`` (n_kinds,) are β in eV.
     """
 
-    def __init__(self, problem: Problem, choice: Choice) -> None:
-        self.problem, self.choice = problem, choice
-        ratio = choice.force_noise / choice.noise
-        scale = np.where(problem.is_force, ratio, 1.0)
-        self.kernel = Kernel(problem, choice.weights, scale)
-        own = problem.projection
-        values, vectors = self.kernel.spectrum
-        basis = own @ vectors
-        self._precision = (basis / (choice.amplitude**2 * values + choice.noise**2)) @ basis.T
-        targets = problem.targets / scale
-        dual = self._precision @ targets
-        labels = choice.amplitude**2 * dual
-        self.coefficients = np.zeros(problem.gram.shape[0])
-        self.coefficients[: problem.n_labels] = labels / scale
-        self.coefficients[self.kernel.weak] = self.kernel.onto_weak(labels)
-        explained = choice.amplitude**2 * self.kernel.of_labels @ dual + choice.noise**2 * dual
-        unexplained = targets - explained
-        self.shifts = np.linalg.lstsq(
-            problem.composition / scale[:, None], unexplained, rcond=1e-9
-        )[0]
-        self._dual, self._scale = dual, scale
+    def __init__(self, problem: Problem, candidates: Sequence[Candidate]) -> None:
+        evidence = np.array([own.log_evidence for own in candidates])
+        self.problem = problem
+        self.candidates = list(candidates)
+        self.probability = np.exp(evidence - logsumexp(evidence))
+        self.coefficients = self._mean([own.coefficients for own in self.candidates])
+        self.shifts = self._mean([own.shifts for own in self.candidates])
 
-    def posterior_variance(self, rows: slice) -> np.ndarray:
-        """Variances of Pδ for rows of the Gram matrix, in the square of their unit."""
-        square = self.choice.amplitude**2
-        cross = square * self.kernel.cross(rows)
-        explained = np.einsum("ij,jk,ik->i", cross, self._precision, cross)
-        return np.clip(square * self.kernel.variance(rows) - explained, 0.0, None)
+    def _mean(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        return np.einsum("c,c...->...", self.probability, np.array(values))
+
+    @property
+    def choice(self) -> Choice:
+        """Geometric means of the hyperparameters over the posterior."""
+        own = [candidate.choice for candidate in self.candidates]
+
+        def mean(values: Sequence[float]) -> float:
+            return float(np.exp(self.probability @ np.log(values)))
+
+        return Choice(
+            noise=mean([choice.noise for choice in own]),
+            amplitude=mean([choice.amplitude for choice in own]),
+            weights={
+                term: mean([choice.weights[term] for choice in own]) for term in self.problem.terms
+            },
+            force_noise=mean([choice.force_noise for choice in own]),
+        )
 
     def mean(self, rows: slice) -> np.ndarray:
         """Pδ for rows of the Gram matrix."""
         return self.problem.gram[rows] @ self.coefficients
+
+    def posterior_variance(self, rows: slice) -> np.ndarray:
+        """Variances of Pδ for rows of the Gram matrix: within the candidates and between them."""
+        within = self._mean([own.variance(rows) for own in self.candidates])
+        means = [self.problem.gram[rows] @ own.coefficients for own in self.candidates]
+        between = self._mean([(own - self.mean(rows)) ** 2 for own in means])
+        return within + between
 
     @property
     def expected_force_error(self) -> float:
@@ -298,8 +362,8 @@ class Solution:
     @property
     def prior_force_error(self) -> float:
         """That of the foundation model, as the prior has it, eV/Å."""
-        variance = self.choice.amplitude**2 * self.kernel.variance(self.problem.probes)
-        return self._scale_of(np.clip(variance, 0.0, None))
+        probes = self.problem.probes
+        return self._scale_of(self._mean([own.prior_variance(probes) for own in self.candidates]))
 
     @property
     def force_change(self) -> float:
@@ -315,12 +379,33 @@ class Solution:
         Both (n_labels,) in the labels' units, divided as the targets are. NaN where the others say
         nothing of it, as of the only structure with an element.
         """
-        diagonal = np.diag(self._precision)
-        known = diagonal * self.choice.noise**2 > 1e-9
-        diagonal = np.where(known, diagonal, np.nan)
-        return self._dual / diagonal * self._scale, diagonal**-0.5 * self._scale
+        errors, spreads = zip(*(own.left_out() for own in self.candidates), strict=True)
+        return self._mean(errors), self._mean(np.square(spreads)) ** 0.5
+
+
+def candidate_weights(problem: Problem) -> list[tuple[dict[str, float], float]]:
+    """Weights of the terms, and ratios of the noises, that are tried.
+
+    Decades of each weight, so coarse that there are not too many.
+    """
+    ratios = RATIOS if problem.is_force.any() else (0.0,)
+    n_terms = len(problem.terms)
+    n_decades = int(DECADES[1] - DECADES[0]) + 1
+    while n_terms and n_decades**n_terms * len(ratios) > MOST_CANDIDATES and n_decades > 2:
+        n_decades -= 1
+    axis = np.linspace(*DECADES, n_decades)
+    return [
+        ({term: 10.0**own for term, own in zip(problem.terms, place, strict=True)}, 10.0**ratio)
+        for place in itertools.product(axis, repeat=n_terms)
+        for ratio in ratios
+    ]
 
 
 def solve(problem: Problem) -> Solution:
-    """The solution that the evidence chooses."""
-    return Solution(problem, Search(problem).best())
+    """The posterior for the labels of a problem."""
+    kept: list[Candidate] = []
+    for weights, ratio in candidate_weights(problem):
+        kept.append(Candidate(problem, weights, ratio=ratio))
+        best = max(own.log_evidence for own in kept)
+        kept = [own for own in kept if own.log_evidence > best + np.log(NEGLIGIBLE)]
+    return Solution(problem, kept)

@@ -31,7 +31,11 @@ MOST_LABELS = 4000
 COORDINATES_PER_DIRECTION = 6
 DIRECTIONS = (4, 32)
 MOST_WEAK_ROWS = 2400
-SETTLED = 0.5  # of the forces' variance
+MOST_PROBES = 200
+# The forces of a solution are taken if it settles so much of their variance, or changes them by
+# less than this fraction of the error that is left: by 5 % of it, if all of the change were wrong.
+SETTLED = 0.5
+HARMLESS = 1 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class Settings:
     terms: Sequence[str] = TERMS
     length: float = 0.05
     directions: int | None = None
-    probes: int = 1
+    probes: float = 1.0
     seed: int = 1
     memory: float = 4e9
 
@@ -102,9 +106,14 @@ class Account:
         return 1.0 - (self.force_error / self.foundation_force_error) ** 2
 
     @property
-    def forces_settled(self) -> bool:
-        """Whether the labels settle the forces, by the posterior: more than they leave open."""
-        return self.explained >= SETTLED
+    def trusted(self) -> bool:
+        """Whether the forces of the tangent model can be taken.
+
+        By the posterior the labels settle more of them than they leave open, or else the correction
+        hardly touches the foundation model's, so that it cannot harm them.
+        """
+        harmless = self.force_change <= HARMLESS * self.force_error
+        return self.explained >= SETTLED or harmless
 
     @classmethod
     def of(cls, solution: Solution, sizes: np.ndarray) -> Account:
@@ -244,6 +253,7 @@ class _Plan:
     labels: Labels
     directions: Directions
     counts: Sequence[int]
+    probes: Sequence[int]
     sizes: Sequence[int]
     keys: Sequence[int]
 
@@ -252,14 +262,15 @@ class _Plan:
         directions = Directions(
             terms=tuple(settings.terms),
             length=settings.length,
-            probes=settings.probes,
             seed=settings.seed,
         )
         wanted = [settings.directions or directions_for(size) for size in model.sizes]
         rows = len(settings.terms) * sum(wanted)
         share = 1.0 if settings.directions else min(1.0, MOST_WEAK_ROWS / max(1, rows))
         counts = spread([share * count for count in wanted], model.keys)
-        return cls(labels, directions, counts, model.sizes, model.keys)
+        share = min(settings.probes, MOST_PROBES / len(labels))
+        probes = spread([share] * len(labels), model.keys)
+        return cls(labels, directions, counts, probes, model.sizes, model.keys)
 
     def n_rows(self, number: int) -> int:
         return len(self._kinds(number))
@@ -272,7 +283,7 @@ class _Plan:
             *([0] if np.isfinite(self.labels.energies[number]) else []),
             *([1] * (0 if forces is None else forces.size)),
             *(2 + place for place in range(len(terms)) for _ in range(self.counts[number])),
-            *([2 + len(terms)] * self.directions.probes),
+            *([2 + len(terms)] * self.probes[number]),
         ]
 
     def kinds(self) -> np.ndarray:
@@ -292,10 +303,10 @@ class _Plan:
             parts.append(features.rest().energy)
         if self.labels.forces[number] is not None:
             parts.append(force_rows(surface, coordinates))
-        parts.append(
-            self.directions.rows_of(features, self.keys[number], count=self.counts[number])
+        weak = self.directions.rows_of(
+            features, self.keys[number], count=self.counts[number], probes=self.probes[number]
         )
-        return torch.cat(parts)
+        return torch.cat([*parts, weak])
 
     def _label_parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Targets, composition, whether they are forces, and sizes of the noise of the labels."""

@@ -33,31 +33,27 @@ ALL_TERMS = (TAYLOR, SPATIAL, FORCES)
 
 @dataclass(frozen=True, kw_only=True)
 class Directions:
-    """Random displacements of the prior, of root mean square length ``length`` (Å) for an atom.
-
-    ``probes`` are more of them for each structure, which the prior does not use: its forces are
-    measured by them.
-    """
+    """Random displacements of the prior, of root mean square length ``length`` (Å) for an atom."""
 
     terms: Sequence[str]
     length: float
-    probes: int
     seed: int
 
-    def rows_of(self, features: Features, key: int, *, count: int) -> Tensor:
-        """Rows of a structure, for ``count`` displacements seeded by ``key``: (n_rows, n_active).
+    def rows_of(self, features: Features, key: int, *, count: int, probes: int) -> Tensor:
+        """Rows of a structure, for displacements seeded by ``key``: (n_rows, n_active).
 
-        First those of the first term, then those of the next, then the probes. All are divided by
-        √N, to mean the same for structures of any size.
+        There are ``count`` displacements, and ``probes`` more that the prior does not use: its
+        forces are measured by them. First come the rows of the first term, then those of the next,
+        then the probes. All are divided by √N, to mean the same for structures of any size.
         """
         n_atoms = len(features.structure)
         drawn = random_displacements(
-            2 * count + self.probes,
+            2 * count + probes,
             n_atoms,
             length=self.length,
             generator=seeded_generator(self.seed, key, 0),
         ).to(features.coordinates.scale)
-        along, starts, probes = drawn[:count], drawn[count : 2 * count], drawn[2 * count :]
+        along, starts, others = drawn[:count], drawn[count : 2 * count], drawn[2 * count :]
         rows: list[Tensor] = []
         for term in self.terms:
             if term == TAYLOR:
@@ -68,7 +64,7 @@ class Directions:
                 ]
             else:
                 rows += [work_along(features, d) for d in along]
-        rows += [work_along(features, d) for d in probes]
+        rows += [work_along(features, d) for d in others]
         return torch.stack(rows) / n_atoms**0.5 if rows else features.coordinates.nothing()
 
 

@@ -51,14 +51,14 @@ class ClosedForm:
         return mace_host.closed_form(out, self.words, quiet=True)
 
     def measured(self, model: Path) -> dict[str, float]:
-        """The force error that the posterior expects, meV/Å, and the share that it settles."""
+        """The force error that the posterior expects, meV/Å, and whether it was taken."""
         with np.load(model.with_name(f"{model.name}.work") / "solution.npz") as solution:
             account = json.loads(str(solution["account"]))
         choice = account.pop("choice")
         account = Account(choice=Choice(**choice), **account)
         return {
             "expected_force_rmse": round(1e3 * account.force_error, 2),
-            "settled": round(account.explained, 3),
+            "closed_form": account.trusted,
         }
 
 

@@ -58,9 +58,9 @@ def lines(rows: pd.DataFrame) -> list[list[str]]:
     ):
         alike = done[(done["data"] == data) & (done["structures"] == structures)]
         by_method = {name: at_best(part) for name, part in alike.groupby("method") if len(part)}
-        settled = (own["settled"] >= 0.5).sum()
-        expected = own.loc[own["settled"] >= 0.5, "expected_force_rmse"]
-        note = "" if settled == len(own) else f" ({len(own) - settled} of {len(own)} anchored)"
+        taken = own["closed_form"].astype(bool)
+        expected = own.loc[taken, "expected_force_rmse"]
+        note = "" if taken.all() else f" ({(~taken).sum()} of {len(own)} anchored)"
         errors = [
             with_spread(by_method[name].mean(), by_method[name].std()) if name in by_method else ""
             for name in (PLAIN, ANCHORED, CLOSED)

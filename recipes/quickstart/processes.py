@@ -19,7 +19,8 @@ from mace_weak.evidence import ENOUGH
 from mace_weak.likeness import FEWEST, KNOWN
 from mace_weak.losses import LOSS_TERMS
 from mace_weak.options import AUTO, OPTIONS
-from mace_weak.tangent.fit import DIRECTIONS, MOST_WEAK_ROWS, Settings
+from mace_weak.tangent.evidence import AMPLITUDE, NOISE, WEIGHT
+from mace_weak.tangent.fit import DIRECTIONS, HARMLESS, MOST_WEAK_ROWS, SETTLED, Settings
 from mace_weak.weights import default_weights
 
 CLOSED_FORM = "finetune"
@@ -67,7 +68,8 @@ def defaults_of(loss: str | None) -> str:
     With what chooses the order: a run is another one where they change.
     """
     if loss == CLOSED_FORM:
-        return f"{Settings()}, {DIRECTIONS} directions, {MOST_WEAK_ROWS} rows at most"
+        priors = f"{NOISE}, {AMPLITUDE}, {WEIGHT}, taken at {SETTLED} or {HARMLESS:.2f}"
+        return f"{Settings()}, {DIRECTIONS} directions, {MOST_WEAK_ROWS} rows, priors {priors}"
     if loss not in LOSS_TERMS:
         return ""
     anchored, plain = (default_weights(loss, anchored=anchored) for anchored in (True, False))

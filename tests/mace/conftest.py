@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from ase import Atoms
 from ase.io import read, write
 from datafiles import Files, write_files
 from training import FINETUNE, SCRATCH, train
@@ -42,12 +43,23 @@ def finetune_flags(files, foundation) -> list[str]:
 @pytest.fixture
 def one_batch_flags(tmp_path, files, foundation) -> list[str]:
     """The same with four structures to train on, which are one step."""
-    frames = read(files.ethanol, ":8")
-    write(tmp_path / "train.xyz", frames[:4])
-    write(tmp_path / "valid.xyz", frames[4:])
+    return split_flags(tmp_path, read(files.ethanol, ":8"), 4, foundation)
+
+
+@pytest.fixture
+def settled_batch_flags(tmp_path, files, foundation) -> list[str]:
+    """The same with forty, which settle the forces, in one step."""
+    flags = split_flags(tmp_path, read(files.ethanols, ":44"), 40, foundation)
+    return [*flags, "--weak_anchor=tangent", "--batch_size=40"]
+
+
+def split_flags(folder: Path, frames: list[Atoms], count: int, foundation: Path) -> list[str]:
+    """Fine-tune on the first structures; the others are for validation."""
+    write(folder / "train.xyz", frames[:count])
+    write(folder / "valid.xyz", frames[count:])
     return [
-        f"--train_file={tmp_path / 'train.xyz'}",
-        f"--valid_file={tmp_path / 'valid.xyz'}",
+        f"--train_file={folder / 'train.xyz'}",
+        f"--valid_file={folder / 'valid.xyz'}",
         f"--foundation_model={foundation}",
         *FINETUNE,
     ]

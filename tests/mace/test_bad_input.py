@@ -55,6 +55,16 @@ CASES = {
     "oeq absent": (TUNE, ["--enable_oeq=True"], "needs openequivariance"),
     "line search with every": (TUNE, ["--lbfgs", "--weak_every=2"], "use --weak_fraction"),
     "auto anchor, no foundation": (FRESH, ["--weak_anchor=auto"], "needs a foundation model"),
+    "tangent anchor, no foundation": (
+        FRESH,
+        ["--weak_anchor=tangent"],
+        "--weak_anchor=tangent fine-tunes a foundation model",
+    ),
+    "tangent anchor with an order": (
+        TUNE,
+        ["--weak_anchor=tangent", "--weak_order=1"],
+        "--weak_order has no effect with --weak_anchor=tangent",
+    ),
     "order 0, no anchor": (FRESH, ["--weak_order=0"], "would hold the forces at zero"),
     "anchor missing": (FRESH, ["--weak_anchor=no.model"], "there is no file 'no.model'"),
     "anchor truncated": (FRESH, ["--weak_anchor={truncated}"], "cannot be read as a model"),

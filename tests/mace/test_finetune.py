@@ -57,7 +57,7 @@ def test_coupled_cluster_energies_of_ammonia_give_its_forces(tmp_path):
     expected_energy, expected_force = (row["value"] for row in found["tables"][EXPECTED])
     assert expected_force == pytest.approx(rows["finetuned"]["RMSE"], rel=0.5)
     energies = rows_of(found, "Energies, meV/atom", "model")["finetuned"]
-    assert expected_energy == pytest.approx(energies["RMSE about mean"], rel=1.0)
+    assert 0.3 < expected_energy / energies["RMSE about mean"] < 3
 
 
 def test_the_model_is_an_ordinary_one_of_the_foundations_kind(finetuning, foundation):

@@ -126,6 +126,17 @@ def test_the_default_order_depends_on_the_start_and_the_labels(
     assert parts["auto"] != parts[str(1 - order)]
 
 
+def test_labels_that_leave_the_forces_open_are_anchored_on_the_foundation(
+    tmp_path, one_batch_flags
+):
+    runs = [
+        train(tmp_path / anchor, *one_batch_flags, "--loss=weak_taylor", f"--weak_anchor={anchor}")
+        for anchor in ("auto", "tangent")
+    ]
+    assert "too little for --weak_anchor=tangent" in runs[1].log
+    assert runs[1].column("loss_taylor") == runs[0].column("loss_taylor")
+
+
 @pytest.mark.parametrize("factor", [1.0, -1.0])
 def test_an_anchor_of_another_surface_is_warned_of(tmp_path, files, foundation, factor):
     own = relabelled(tmp_path / "own.xyz", read(files.molecules, ":"), foundation, factor=factor)

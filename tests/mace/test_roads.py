@@ -98,6 +98,15 @@ OTHER_ROADS: dict[str, str] = {
     "`--distributed`: two gloo processes equal one": (
         "test_distributed.py::test_two_processes_equal_one_on_the_joint_batch"
     ),
+    "tangent anchor, `--restart_latest`: goes on with the same solution": (
+        "test_restart.py::test_a_restart_equals_an_uninterrupted_run"
+    ),
+    "tangent anchor, `--distributed`: solved once": (
+        "test_distributed.py::test_two_processes_share_one_tangent_model"
+    ),
+    "tangent anchor, labels that leave the forces open: the foundation model is the anchor": (
+        "test_loss.py::test_labels_that_leave_the_forces_open_are_anchored_on_the_foundation"
+    ),
     "weight zero: the supervised loss to the bit": (
         "test_loss.py::test_zero_weight_is_the_base_loss_to_the_bit"
     ),

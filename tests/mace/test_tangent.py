@@ -27,7 +27,7 @@ __all__ = ["frames", "system"]  # fixtures
 
 CPU = torch.device("cpu")
 ACCOUNT = Account(
-    energies=0, force_components=0, choice=Choice(1e-3, 1.0, {}, 0.1, 0.0), energy_error=0.0,
+    energies=0, force_components=0, choice=Choice(1e-3, 1.0, {}, 0.1), energy_error=0.0,
     calibration=1.0, force_error=0.1, foundation_force_error=0.3, force_change=0.3,
 )  # fmt: skip
 

@@ -128,6 +128,10 @@ CASES: dict[str, tuple[Callable[[Start], Config], str]] = {
         lambda start: weak(start.scratch(), weak_order=0),
         "weak_order 0 without an anchor would hold the forces at zero",
     ),
+    "tangent anchor": (
+        lambda start: weak(start.scratch(), weak_anchor="tangent"),
+        "weak_anchor: tangent is for MACE only",
+    ),
     "anchor missing": (
         lambda start: weak(start.scratch(), weak_anchor="no.nequip.zip"),
         "there is no file 'no.nequip.zip'",

@@ -74,23 +74,23 @@ def test_the_row_of_work_is_that_of_the_forces_to_third_order(model, features, m
 
 
 def test_rows_come_in_the_order_of_the_terms(features):
-    directions = Directions(terms=ALL_TERMS, length=0.05, probes=2, seed=1)
-    rows = directions.rows_of(features, 7, count=3)
+    directions = Directions(terms=ALL_TERMS, length=0.05, seed=1)
+    rows = directions.rows_of(features, 7, count=3, probes=2)
     assert rows.shape == (3 * 3 + 2, 3)
     for place, term in enumerate((TAYLOR, SPATIAL, FORCES)):
-        alone = Directions(terms=(term,), length=0.05, probes=2, seed=1)
+        alone = Directions(terms=(term,), length=0.05, seed=1)
         torch.testing.assert_close(
-            alone.rows_of(features, 7, count=3)[:3], rows[3 * place : 3 * place + 3]
+            alone.rows_of(features, 7, count=3, probes=2)[:3], rows[3 * place : 3 * place + 3]
         )
 
 
 def test_the_key_and_the_seed_choose_the_displacements(features):
-    directions = [Directions(terms=(FORCES,), length=0.05, probes=0, seed=seed) for seed in (1, 2)]
+    directions = [Directions(terms=(FORCES,), length=0.05, seed=seed) for seed in (1, 2)]
     first, again, other, seeded = (
-        directions[0].rows_of(features, 7, count=1),
-        directions[0].rows_of(features, 7, count=1),
-        directions[0].rows_of(features, 8, count=1),
-        directions[1].rows_of(features, 7, count=1),
+        directions[0].rows_of(features, 7, count=1, probes=0),
+        directions[0].rows_of(features, 7, count=1, probes=0),
+        directions[0].rows_of(features, 8, count=1, probes=0),
+        directions[1].rows_of(features, 7, count=1, probes=0),
     )
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     assert not torch.allclose(first, other)

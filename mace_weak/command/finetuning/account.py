@@ -19,7 +19,7 @@ STRENGTHS = ((0.03, "hardly"), (1.0, "lightly"), (100.0, "clearly"), (float("inf
 
 def undecided(account: Account) -> Finding | None:
     """That the labels leave the forces open, if they do."""
-    if account.forces_settled:
+    if account.trusted:
         return None
     return Finding(
         f"these labels settle {100 * account.explained:.0f} % of the forces' variance, too little "

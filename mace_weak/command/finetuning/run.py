@@ -71,12 +71,12 @@ def finetuned(request: Request) -> Result:
     inputs = [path for path in (request.train, request.test) if path is not None]
     work = opened(request.out, inputs=inputs, overwrite=request.overwrite)
     with work.timed("checks"):
+        structures = labelled_structures(request.train, request.keys)
         foundation = load_model(_single_headed(request, work), device=request.device)
         result = findings_of(request, foundation)
         if any(finding.wrong for finding in result.findings):
             result.notes.append("Nothing was trained: correct what is wrong above first.")
             return result
-        structures = labelled_structures(request.train, request.keys)
     require_same(work, contents_of(request))
     Finetuning(request, work, foundation, structures).run(result)
     return result

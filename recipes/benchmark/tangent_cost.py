@@ -1,0 +1,182 @@
+"""What fine-tuning in closed form costs, as ratios to plain fine-tuning within one run.
+
+    export PYTHONPATH=recipes/quickstart
+    python recipes/benchmark/tangent_cost.py --readme
+
+Each row is measured in a process of its own on one thread: 800 times the median of plain training
+steps (MACE's ``take_step``, five ethanols), then the solution for some structures with energies,
+and the peak of the memory. Random weights and displaced ethanols: what is computed does not depend
+on the values. The last row is a whole ``mace-weak finetune`` on 50 energies, distilling included,
+beside a whole ``mace_run_train`` of 800 steps, both with the foundation model that is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.io import read
+from mace.data import AtomicData, config_from_atoms
+from mace.tools import AtomicNumberTable
+from mace.tools.train import take_step
+from step_cost_model import QUICKSTART, SIZES, element_numbers, make_model, make_setting
+from step_cost_variants import VARIANTS, make_loss
+from tables import markdown_table, with_table, with_versions
+
+from mace_weak.mace.tangent import ParametricModel, composition
+from mace_weak.tangent.fit import Labels, Settings, fit
+
+README = Path(__file__).with_name("README.md")
+STEPS = 800
+ROUNDS = 15
+PACKAGES = ("mace-weak", "mace-torch", "torch")
+HEADER = (
+    "what", "energies", "atoms", "parameters", "solution / 800 plain steps", "peak memory, GB",
+)  # fmt: skip
+# energies, ethanols in a cell, size of the model
+CASES: dict[str, tuple[int, int, str]] = {
+    **{f"{count} energies": (count, 1, "small") for count in (50, 200, 500, 1000)},
+    **{f"{molecules} molecules": (50, molecules, "small") for molecules in (2, 4, 7)},
+    "a model of MACE-MP-0's channels": (50, 1, "foundation"),
+}
+SPACING = 5.0  # Å between the molecules of a cell
+
+
+def structures(count: int, molecules: int) -> list[Atoms]:
+    """Displaced ethanols, several side by side in each structure."""
+    frames = read(QUICKSTART / "ethanol_pbe_train.xyz", ":")
+    generator = np.random.default_rng(0)
+    result = []
+    for number in range(count):
+        whole = Atoms()
+        for place in range(molecules):
+            copy = frames[(number + place) % len(frames)].copy()
+            copy.translate([SPACING * place, 0.0, 0.0])
+            whole += copy
+        whole.positions += generator.normal(scale=0.03, size=whole.positions.shape)
+        result.append(whole)
+    return result
+
+
+def plain_step(size: str) -> float:
+    """Seconds of a plain training step, the median."""
+    setting = make_setting(size, torch.device("cpu"), structures=5)
+    model = setting.fresh_model()
+    loss = make_loss(VARIANTS["plain"], model, setting)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)
+    output = {"forces": True, "virials": False, "stress": False}
+    seconds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        take_step(model, loss, setting.batch, optimizer, None, output, 10.0, setting.device)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[2:])
+
+
+def solution(count: int, molecules: int, size: str) -> tuple[float, int, int]:
+    """Seconds of a solution, atoms of a structure, and parameters that it has."""
+    frames = structures(count, molecules)
+    numbers = element_numbers(SIZES[size]["num_elements"], frames)
+    table = AtomicNumberTable(numbers)
+    data = [
+        AtomicData.from_config(config_from_atoms(atoms), z_table=table, cutoff=SIZES[size]["r_max"])
+        for atoms in frames
+    ]
+    start = time.perf_counter()
+    model = ParametricModel(make_model(size, numbers), data, device=torch.device("cpu"))
+    energies = np.random.default_rng(1).normal(scale=0.1, size=count)
+    labels = Labels(composition(model), energies, [None] * count)
+    tangent, _ = fit(model, labels, Settings())
+    return time.perf_counter() - start, len(frames[0]), len(tangent.coordinates)
+
+
+def measured(name: str) -> dict[str, float]:
+    """One case, in this process."""
+    torch.set_num_threads(1)
+    count, molecules, size = CASES[name]
+    step = plain_step(size)
+    seconds, atoms, parameters = solution(count, molecules, size)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return {
+        "energies": count, "atoms": atoms, "parameters": parameters,
+        "ratio": seconds / (STEPS * step), "memory": peak,
+    }  # fmt: skip
+
+
+def apart(name: str) -> dict[str, float]:
+    """One case, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--case", name],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def whole(foundation: str) -> float:
+    """Seconds of a whole ``mace-weak finetune`` over those of a whole plain training."""
+    import mace_host
+    from processes import SCRIPTS
+
+    train = QUICKSTART / "ethanol_pbe_train.xyz"
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        finetune = mace_host.closed_form_command(foundation, train, device="cpu")
+        plain = mace_host.train_command(
+            mace_host.FINETUNE,
+            f"--foundation_model={foundation}", f"--train_file={train}", "--loss=weighted",
+            "--valid_fraction=0.1", "--device=cpu", "--lr=0.001", *mace_host.last_model(89),
+            f"--work_dir={out}", epochs=89,
+        )  # fmt: skip
+        seconds = []
+        for words in ([*finetune, f"--out={out / 'tuned.model'}"], plain):
+            start = time.perf_counter()
+            subprocess.run(
+                [str(SCRIPTS / words[0]), *words[1:]],
+                env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, check=True,
+            )  # fmt: skip
+            seconds.append(time.perf_counter() - start)
+    return seconds[0] / seconds[1]
+
+
+def rows(foundation: str | None) -> Iterator[list[str]]:
+    for name in CASES:
+        own = apart(name)
+        yield [
+            name, f"{own['energies']}", f"{own['atoms']}", f"{own['parameters']:,}",
+            f"{own['ratio']:.2f}", f"{own['memory']:.1f}",
+        ]  # fmt: skip
+    if foundation:
+        yield ["the whole of `finetune`", "50", "9", "", f"{whole(foundation):.2f}", ""]
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore", message="The TorchScript type system")  # MACE's models
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--case", choices=CASES, help="measure one case, in this process")
+    parser.add_argument("--foundation", help="model file for the last row; without it, none")
+    parser.add_argument("--readme", action="store_true", help="the table into the README")
+    options = parser.parse_args()
+    if options.case:
+        print(json.dumps(measured(options.case)))
+        return
+    table = with_versions(markdown_table(HEADER, list(rows(options.foundation))), PACKAGES)
+    print(table)
+    if options.readme:
+        README.write_text(with_table(README.read_text(), "tangent cost", table))
+
+
+if __name__ == "__main__":
+    main()
