@@ -14,7 +14,7 @@ PYTEST = -m pytest -n $(WORKERS) --dist=worksteal -m "$(MARKED)"
 
 .PHONY: environment-mace environment-nequip quickstart quickstart-nequip sweep sweep-nequip \
 	test test-mace test-nequip lint readme benchmark benchmark-nequip benchmark-small \
-	benchmark-report benchmark-cost benchmark-activation clean
+	benchmark-report benchmark-cost benchmark-tangent benchmark-closed-form benchmark-activation clean
 
 # environment $(1) with the extras $(2); torch first, so that the hosts find it
 define install
@@ -88,6 +88,13 @@ benchmark-report: environment-mace
 
 benchmark-cost: environment-mace
 	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/step_cost.py
+
+benchmark-tangent: environment-mace
+	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/tangent_cost.py
+
+# from the published rows, those of SET=closed_form and of the trainings
+benchmark-closed-form: environment-mace
+	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/closed_form.py --readme
 
 benchmark-activation: environment-mace
 	$(MACE)/python recipes/benchmark/activation_cost.py

@@ -12,7 +12,7 @@ from torch import Tensor
 from mace_weak.compositions import fit_atoms
 from mace_weak.displacements import seeded_generator
 from mace_weak.errors import WeakLossError
-from mace_weak.tangent.evidence import Choice, Problem, Solution, solve
+from mace_weak.tangent.evidence import Choice, Problem
 from mace_weak.tangent.gradients import (
     Coordinates,
     Features,
@@ -24,6 +24,7 @@ from mace_weak.tangent.gradients import (
 )
 from mace_weak.tangent.potential import TangentPotential
 from mace_weak.tangent.prior import TERMS, Directions
+from mace_weak.tangent.solution import Solution, solve
 
 MOST_LABELS = 4000
 # Directions of the weak prior: one for so many coordinates, within these numbers for a structure,

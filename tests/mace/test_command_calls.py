@@ -6,7 +6,7 @@ import json
 
 import pytest
 from console import mace_weak
-from readme_commands import calls
+from readme_commands import ROOT, calls
 from training import FINETUNE, train
 
 CALLS = calls("mace-weak")
@@ -25,6 +25,7 @@ def users(tmp_path_factory, files, foundation):
              "pool.xyz": files.molecules, "my_model.model": foundation}  # fmt: skip
     for name, path in names.items():
         (folder / name).symlink_to(path)
+    (folder / "recipes").symlink_to(ROOT / "recipes")
     flags = (f"--train_file={files.ethanol}", f"--foundation_model={foundation}", *FINETUNE)
     for name, loss in (("plain", "weighted"), ("weak", "weak_taylor")):
         train(folder / "results" / name, *flags, f"--loss={loss}", "--max_num_epochs=1")

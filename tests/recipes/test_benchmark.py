@@ -41,6 +41,23 @@ def test_every_case_is_declared():
             assert not method.anchored or method.foundation == SCRATCH
 
 
+@pytest.mark.skipif(HOSTS["mace"] is None, reason="the rows are those of MACE")
+def test_the_closed_form_is_compared_with_each_method_at_its_best():
+    output = run_recipe(BENCHMARK / "closed_form.py", folders=(QUICKSTART, BENCHMARK))
+    rows = [line.strip("| ").split(" | ") for line in output.splitlines() if line.startswith("| ")]
+    header, *lines = [row for row in rows if row[0] != "---"]
+    by_data = {(row[0], row[1]): dict(zip(header, row, strict=False)) for row in lines}
+    ethanol = by_data["rmd17_ethanol", "50"]
+    rates = list(csv.DictReader((BENCHMARK / "published/learning_rates.csv").open()))
+    plain: dict[str, list[float]] = {}
+    for row in rates:
+        if (row["data"], row["method"]) == ("rmd17_ethanol", "plain"):
+            plain.setdefault(row["lr"], []).append(float(row["force_rmse"]))
+    best = min(np.mean(errors) for errors in plain.values())
+    assert float(ethanol["plain"].split()[0]) == pytest.approx(best, abs=1)
+    assert 0 < float(ethanol["finetune / plain"].split()[0]) < 1.1
+
+
 def test_methods_see_the_labels_that_they_may(tmp_path):
     frames = ethanols(tmp_path, 10)
     case = Case("ethanol", "plain", 10, 0.01, 8, 1)

@@ -28,6 +28,7 @@ EXACTLY = {
     "python recipes/benchmark/run.py learning_rates --host nequip": "recipes/test_benchmark.py",
     "python recipes/benchmark/softening.py": "recipes/test_benchmark.py",
     "python recipes/benchmark/few_energies.py": "recipes/test_benchmark.py",
+    "python recipes/benchmark/tangent_cost.py --readme": "recipes/test_step_cost.py",
     "python recipes/benchmark/step_cost.py --device=cuda --size=foundation --readme": (
         "recipes/test_step_cost.py"
     ),
@@ -35,7 +36,9 @@ EXACTLY = {
         "recipes/test_cbs_energy_only.py"
     ),
     "python recipes/cbs_energy_only/compare.py foundation=small plain=results/plain/plain.model "
-    "weak_taylor=results/cbs/cbs.model --out results/cbs": "mace/test_compare.py",
+    "weak_taylor=results/cbs/cbs.model finetune=results/finetuned.model --out results/cbs": (
+        "mace/test_compare.py"
+    ),
     "qsub -v CONFIG=recipes/cbs_energy_only/finetune.yaml recipes/cluster/one_gpu.pbs": (
         "mace/test_cluster.py"
     ),

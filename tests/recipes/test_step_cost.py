@@ -1,6 +1,8 @@
-"""The cost of a step is measured."""
+"""The cost of a step, and of the closed form, is measured."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 from datafiles import HOSTS, RECIPES, run_recipe
@@ -24,3 +26,12 @@ def test_the_cost_is_printed(where):
     assert all(float(row[1].split()[0]) > 0 for row in rows)
     memory = {row[0]: float(row[-1]) for row in rows}
     assert 1.2 < memory["weak_taylor"] < memory["weak_spatial"]
+
+
+def test_the_cost_of_the_closed_form_is_measured():
+    script = RECIPES / "benchmark" / "tangent_cost.py"
+    measured = json.loads(run_recipe(script, "--case", "50 energies").splitlines()[-1])
+    assert (measured["energies"], measured["atoms"]) == (50, 9)
+    assert measured["parameters"] > 50_000
+    assert measured["ratio"] > 0
+    assert measured["memory"] > 50 * 8 * measured["parameters"] / 1e9  # the rows of the labels, GB

@@ -19,11 +19,10 @@ from mace_weak.tangent.evidence import (
     Choice,
     Kernel,
     Problem,
-    Solution,
     log_normal,
-    solve,
 )
 from mace_weak.tangent.prior import FORCES
+from mace_weak.tangent.solution import Solution, solve
 
 N_LABELS, N_WEAK, N_PROBES, N_PARAMETERS = 12, 6, 5, 40
 WEIGHTS = {TAYLOR: 3.0, FORCES: 0.5}
