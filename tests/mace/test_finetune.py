@@ -167,7 +167,7 @@ def test_two_processes_do_not_work_on_one_model(foundation, tmp_path):
     assert "another process works in" in done.stderr
 
 
-def test_one_structure_with_forces_beside_energies_counts(foundation, tmp_path, finetuning):
+def test_one_structure_with_forces_beside_energies_counts(foundation, tmp_path):
     frames = read(ETHANOL, ":49") + read(TEST, ":1")
     test = tmp_path / "test.xyz"
     write(tmp_path / "train.xyz", frames)
@@ -178,15 +178,14 @@ def test_one_structure_with_forces_beside_energies_counts(foundation, tmp_path, 
     )  # fmt: skip
     meanings = {row["meaning"]: row["value"] for row in found["tables"][CHOSEN]}
     assert meanings["components of forces"] == 27
-    energies_alone, _ = finetuning
-    expected = [result["tables"][EXPECTED][1]["value"] for result in (found, energies_alone)]
-    assert expected[0] < expected[1]
+    rows = {row["model"]: row for row in found["tables"]["Forces, meV/Å"] if row["of"] == "all"}
+    assert rows["finetuned"]["RMSE"] < 0.85 * rows["foundation model"]["RMSE"]
 
 
 def test_labels_that_leave_the_forces_open_are_trained_on_by_the_anchored_loss(
     foundation, tmp_path
 ):
-    write(tmp_path / "train.xyz", read(ETHANOL, ":6"))
+    write(tmp_path / "train.xyz", read(ETHANOL, ":3"))
     out = tmp_path / "tuned.model"
     found = result_of("finetune", foundation, tmp_path / "train.xyz", f"--out={out}")
     (finding,) = found["findings"]
@@ -221,7 +220,7 @@ def test_the_named_head_of_a_model_with_several_is_finetuned(foundation, files, 
 BAD = {
     "nan energy": (
         lambda atoms: atoms.info.update(REF_energy=np.nan),
-        "energy of 1 structures is NaN",
+        r"bad.xyz', structure 3 \(counted from 0\): its energy .* is NaN or infinite",
     ),
     "nan position": (
         lambda atoms: atoms.positions.__setitem__((0, 0), np.nan),
