@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from ase.data import atomic_numbers
@@ -21,8 +22,13 @@ KEEPS_E0S = (
 def advice(subject: Subject) -> tuple[str, str, list[str]]:
     """What the training is, the program, and its flags."""
     flags = list(_flags(subject))
-    comment = KEEPS_E0S if set(SUPERVISED_ALONE) <= set(flags) else "to train on these data:"
-    return comment, "mace_run_train", flags
+    if set(SUPERVISED_ALONE) <= set(flags):
+        return KEEPS_E0S, "mace_run_train", flags
+    if "--loss=weak_taylor" not in flags:
+        return "to train on these data:", "mace_run_train", flags
+    words = ["mace-weak", "finetune", str(subject.foundation), str(subject.train.path)]
+    closed_form = f"in closed form: {shlex.join(words)} --out finetuned.model\n# "
+    return f"{closed_form}or by MACE's trainer:", "mace_run_train", flags
 
 
 def _flags(subject: Subject) -> Iterator[str]:
