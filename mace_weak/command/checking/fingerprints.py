@@ -28,7 +28,9 @@ def pairs_of(atoms: Atoms) -> Pairs:
     """All pairs of a molecule; in periodic structures those up to 5 Å, an atom's own images too."""
     if not any(atoms.pbc):
         return Pairs(*np.triu_indices(len(atoms), 1), pdist(atoms.positions))
-    first, second, distances = neighbour_list("ijd", atoms, SHELL)
+    whole = atoms.copy()
+    whole.cell = atoms.cell.complete()  # a slab may lack the vector that it does not repeat along
+    first, second, distances = neighbour_list("ijd", whole, SHELL)
     once = first <= second
     return Pairs(first[once], second[once], distances[once])
 
