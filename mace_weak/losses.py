@@ -6,7 +6,7 @@ from mace_weak.errors import WeakLossError
 
 TAYLOR = "taylor"
 SPATIAL = "spatial"
-FORCES = "forces"  # those of the tangent model, at displaced places
+FORCES = "forces"  # of a correction, in closed form; the tangent model's, in a training
 
 LOSS_TERMS: dict[str, tuple[str, ...]] = {
     "weak_taylor": (TAYLOR,),

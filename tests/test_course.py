@@ -8,6 +8,7 @@ import torch
 from mace_weak.course import Course, learning_rate_of
 from mace_weak.errors import NonFiniteWeakLossError
 from mace_weak.evidence import Knowledge
+from mace_weak.losses import FORCES, TAYLOR
 from mace_weak.options import WeakOptions
 from mace_weak.schedules import REFERENCE_LEARNING_RATE, SCHEDULES
 from mace_weak.step import require_finite
@@ -16,6 +17,7 @@ from mace_weak.weights import (
     ANCHORED_WEIGHTS_OF_ORDER_0,
     FORCES_OPEN,
     PLAIN_WEIGHTS,
+    TANGENT_FORCES,
 )
 
 RATE = 0.004
@@ -39,6 +41,20 @@ def test_the_default_weights_depend_on_the_anchor(anchored, table):
     for name in ("weak_taylor", "weak_spatial"):
         (weight,) = course_of(name, anchored=anchored).base_weights.items()
         assert weight in table.items()
+
+
+@pytest.mark.parametrize("name", ["weak_taylor", "weak_piwsl"])
+def test_the_tangent_model_is_learned_with_its_forces_at_any_learning_rate(name):
+    course = course_of(name, anchored=True)
+    course.tangent, course.order = True, 0
+    weights = course.base_weights
+    assert weights[FORCES] == TANGENT_FORCES * sum(
+        weight for term, weight in weights.items() if term != FORCES
+    )
+    assert course.weights(0, 0, 1e-5) == course.weights(3, 1, 0.01) == weights
+    falling = course_of(name, anchored=True, schedule="linear", taylor_weight=2)
+    falling.tangent = True
+    assert falling.weights(3, 0, RATE)[TAYLOR] == pytest.approx(2 / 4)
 
 
 OPEN = [Knowledge((9, 1), -float(energy), -1.1 * float(energy), False) for energy in range(4)]

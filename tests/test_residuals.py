@@ -8,7 +8,7 @@ from potentials import AnalyticPotential, harmonic, morse, pairwise, softer_mors
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from mace_weak.losses import SPATIAL, TAYLOR
+from mace_weak.losses import FORCES, SPATIAL, TAYLOR
 from mace_weak.potentials import Difference, Labelled, Potential, Sample
 from mace_weak.residuals import (
     expansion_residual,
@@ -227,3 +227,15 @@ def test_gradients_of_first_and_second_order(positions, structure, displacements
     )
     assert torch.autograd.gradcheck(residual, parameters)
     assert torch.autograd.gradgradcheck(residual, parameters)
+
+
+def test_the_forces_term_is_the_mean_square_of_the_differences(
+    molecule, anchored, structure, displacements
+):
+    found = weak_residuals(anchored, displacements[:1], (TAYLOR, FORCES), order=0)
+    moved = anchored.displaced(displacements[:1], forces=True).forces[0]
+    for number in range(3):
+        own = moved[structure == number]
+        torch.testing.assert_close(found[FORCES][number], own.square().mean())
+    alone = weak_residuals(anchored, displacements[:1], (TAYLOR,), order=0)
+    torch.testing.assert_close(found[TAYLOR], alone[TAYLOR])

@@ -22,11 +22,10 @@ import torch
 from torch import Tensor
 
 from mace_weak.displacements import random_displacements, seeded_generator
-from mace_weak.losses import SPATIAL, TAYLOR
+from mace_weak.losses import FORCES, SPATIAL, TAYLOR
 from mace_weak.residuals import weak_residuals
 from mace_weak.tangent.gradients import Features
 
-FORCES = "forces"
 TERMS = (TAYLOR, FORCES)
 ALL_TERMS = (TAYLOR, SPATIAL, FORCES)
 

@@ -8,12 +8,11 @@ from parametric import PairModel, clusters, curved, parameters
 from potentials import AnalyticPotential, pairwise
 
 from mace_weak.displacements import random_displacements, seeded_generator
-from mace_weak.losses import SPATIAL, TAYLOR
+from mace_weak.losses import FORCES, SPATIAL, TAYLOR
 from mace_weak.residuals import spatial_residual, taylor_residual
 from mace_weak.tangent.gradients import Features, coordinates_of
 from mace_weak.tangent.prior import (
     ALL_TERMS,
-    FORCES,
     Directions,
     curvature,
     curvature_at,

@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, WhiteKernel
 
-from mace_weak.losses import TAYLOR
+from mace_weak.losses import FORCES, TAYLOR
 from mace_weak.tangent.evidence import (
     AMPLITUDE,
     NOISE,
@@ -21,7 +21,6 @@ from mace_weak.tangent.evidence import (
     Problem,
     log_normal,
 )
-from mace_weak.tangent.prior import FORCES
 from mace_weak.tangent.solution import Solution, solve
 
 N_LABELS, N_WEAK, N_PROBES, N_PARAMETERS = 12, 6, 5, 40

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mace_weak.command.output import Finding, Table
-from mace_weak.losses import SPATIAL, TAYLOR
+from mace_weak.losses import FORCES, SPATIAL, TAYLOR
 from mace_weak.tangent.fit import Account
-from mace_weak.tangent.prior import FORCES
 
 WORDS = {
     TAYLOR: "keeps the curvature of the foundation model (Taylor term)",
