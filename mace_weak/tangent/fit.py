@@ -78,6 +78,13 @@ class Labels:
         forces = sum(own.size for own in self.forces if own is not None)
         return int(np.sum(np.isfinite(self.energies))) + forces
 
+    @property
+    def atoms_determined(self) -> bool:
+        """Whether the compositions determine the energy of each kind of atom by itself."""
+        counts = self.counts[np.isfinite(self.energies)]
+        present = counts[:, counts.any(axis=0)]
+        return bool(np.linalg.matrix_rank(present) == present.shape[1])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Account:

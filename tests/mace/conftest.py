@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import pytest
+import torch
 from ase import Atoms
 from ase.io import read, write
 from datafiles import Files, write_files
@@ -27,6 +29,25 @@ def foundation(tmp_path_factory, files) -> Path:
 def copper_foundation(tmp_path_factory, files) -> Path:
     """A small MACE trained for a moment on copper."""
     return scratch_model(tmp_path_factory.mktemp("copper_foundation"), files.copper, epochs=2)
+
+
+@pytest.fixture
+def model(foundation) -> torch.nn.Module:
+    return torch.load(foundation, weights_only=False)
+
+
+@pytest.fixture
+def copper_model(copper_foundation) -> torch.nn.Module:
+    return torch.load(copper_foundation, weights_only=False)
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Tensors are float64 where nothing else is said, as in MACE's trainings here."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
 
 
 def scratch_model(folder: Path, train_file: Path, *, epochs: int) -> Path:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from ase.io import read, write
+from ase.units import Hartree
 from console import COMMAND, mace_weak, result_of, rows_of
 from datafiles import QUICKSTART, RECIPES
 from mace.calculators import MACECalculator
@@ -155,6 +156,19 @@ def test_work_on_other_labels_is_not_gone_on_with(foundation, tmp_path):
     done = mace_weak(*arguments)
     assert done.returncode == 2
     assert "another training file: add --overwrite" in done.stderr
+
+
+def test_data_that_are_wrong_are_told_and_nothing_is_kept(foundation, tmp_path):
+    frames = read(ETHANOL, ":20")
+    for atoms in frames:
+        atoms.info["REF_energy"] /= Hartree
+    train, out = tmp_path / "train.xyz", tmp_path / "tuned.model"
+    write(train, frames)
+    found = result_of("finetune", foundation, train, f"--out={out}")
+    assert any(finding["wrong"] and "to eV" in finding["mend"] for finding in found["findings"])
+    assert "Nothing was trained" in found["notes"][0]
+    assert not out.exists()
+    assert [path.name for path in out.with_name("tuned.model.work").iterdir()] == ["lock"]
 
 
 def test_two_processes_do_not_work_on_one_model(foundation, tmp_path):

@@ -18,23 +18,7 @@ from mace_weak.residuals import weak_residuals
 
 __all__ = ["frames", "system"]  # fixtures
 
-
-@pytest.fixture(autouse=True)
-def double() -> None:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
-@pytest.fixture
-def model(foundation) -> torch.nn.Module:
-    return torch.load(foundation, weights_only=False)
-
-
-@pytest.fixture
-def copper_model(copper_foundation) -> torch.nn.Module:
-    return torch.load(copper_foundation, weights_only=False)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def potential_of(model: torch.nn.Module, batch, rows: list[int] | None = None) -> ModelPotential:

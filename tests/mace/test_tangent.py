@@ -25,29 +25,13 @@ from mace_weak.tangent.storage import fingerprint, load, save
 
 __all__ = ["frames", "system"]  # fixtures
 
+pytestmark = pytest.mark.usefixtures("double")
+
 CPU = torch.device("cpu")
 ACCOUNT = Account(
     energies=0, force_components=0, choice=Choice(1e-3, 1.0, {}, 0.1), energy_error=0.0,
     calibration=1.0, force_error=0.1, foundation_force_error=0.3, force_change=0.3,
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def double() -> None:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
-@pytest.fixture(scope="module")
-def model(foundation) -> torch.nn.Module:
-    return torch.load(foundation, weights_only=False)
-
-
-@pytest.fixture(scope="module")
-def copper_model(copper_foundation) -> torch.nn.Module:
-    return torch.load(copper_foundation, weights_only=False)
 
 
 def parametric(model: torch.nn.Module, frames: list[Atoms]) -> ParametricModel:

@@ -72,12 +72,13 @@ def finetuned(request: Request) -> Result:
     work = opened(request.out, inputs=inputs, overwrite=request.overwrite)
     with work.timed("checks"):
         structures = labelled_structures(request.train, request.keys)
+        require_same(work, contents_of(request))
         foundation = load_model(_single_headed(request, work), device=request.device)
         result = findings_of(request, foundation)
         if any(finding.wrong for finding in result.findings):
             result.notes.append("Nothing was trained: correct what is wrong above first.")
+            work.clear()
             return result
-    require_same(work, contents_of(request))
     Finetuning(request, work, foundation, structures).run(result)
     return result
 
@@ -125,7 +126,7 @@ class Finetuning:
 
     request: Request
     work: Work
-    foundation: Any  # of mace_weak.mace.saved
+    foundation: Any  # a SavedModel of mace_weak.mace.saved, whose host may be absent
     structures: Structures
 
     def run(self, result: Result) -> None:
@@ -154,7 +155,7 @@ class Finetuning:
         result.tables += [chosen_table(tangent.account), expected_table(tangent.account, decided)]
         result.tables += self.tested()
         result.tables.append(seconds_table(self.work.seconds))
-        result.notes += self.notes(shifts)
+        result.notes += self.notes(shifts, determined=labels.atoms_determined)
 
     def labels(self, model: ParametricModel, start: Predicted) -> Labels:
         """The labels relative to the foundation model."""
@@ -283,10 +284,11 @@ class Finetuning:
             }
         return error_tables(found, TYPE_KEY)
 
-    def notes(self, shifts: Mapping[str, float]) -> Iterator[str]:
+    def notes(self, shifts: Mapping[str, float], *, determined: bool) -> Iterator[str]:
         moved = {name: shift for name, shift in shifts.items() if abs(shift) > 1e-9}
         listed = ", ".join(f"{name} {shift:+.4f} eV" for name, shift in moved.items())
-        yield f"The energies of the atoms moved to the level of the labels: {listed}."
+        together = "" if determined else " (these compositions determine only their sum)"
+        yield f"The energies of the atoms moved to the level of the labels: {listed}{together}."
         if self.structures.isolated:
             yield (
                 f"{self.structures.isolated} isolated atoms of {self.request.train} were left out: "

@@ -35,6 +35,15 @@ class Work:
     def has(self, name: str) -> bool:
         return (self.folder / name).is_file()
 
+    def clear(self) -> None:
+        """Remove what was done so far."""
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+        self.seconds = {}
+
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """Add the time of a part to what earlier calls needed for it."""
@@ -71,18 +80,13 @@ def opened(out: Path, *, inputs: Sequence[Path], overwrite: bool) -> Work:
         raise WeakLossError(
             f"another process works in '{folder}': wait for it, or end it, or name another --out"
         ) from error
+    work = Work(folder, lock)
     if overwrite:
-        _empty(folder)
+        work.clear()
     known = folder / SECONDS
-    return Work(folder, lock, json.loads(known.read_text()) if known.is_file() else {})
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != LOCK:
-            path.unlink()
+    if known.is_file():
+        work.seconds = json.loads(known.read_text())
+    return work
 
 
 def require_same(work: Work, content: Mapping[str, object]) -> None:
