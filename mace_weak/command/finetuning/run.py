@@ -75,10 +75,10 @@ def finetuned(request: Request) -> Result:
         require_same(work, contents_of(request))
         foundation = load_model(_single_headed(request, work), device=request.device)
         result = findings_of(request, foundation)
-        if any(finding.wrong for finding in result.findings):
-            result.notes.append("Nothing was trained: correct what is wrong above first.")
-            work.clear()
-            return result
+    if any(finding.wrong for finding in result.findings):
+        result.notes.append("Nothing was trained: correct what is wrong above first.")
+        work.clear()
+        return result
     Finetuning(request, work, foundation, structures).run(result)
     return result
 
