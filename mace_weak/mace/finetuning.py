@@ -27,9 +27,8 @@ NAME = "finetuned"
 PRODUCT = f"{NAME}.model"
 FOUNDATION, LESSONS, VALIDATION = "foundation.model", "lessons.xyz", "validation.xyz"
 EPOCH = re.compile(r"Epoch (\d+): head")
-N_VALIDATION = 10  # structures; they choose nothing but the epoch of two that are alike
-
-
+LABELS = "labels.xyz"
+N_VALIDATION = 10  # structures; the tangent model has no noise, so that few can choose the epoch
 VALID_FRACTION = 0.1
 COPIES = 4  # displaced ones of each structure
 LAST_LR = 0.02  # of the first
@@ -146,6 +145,24 @@ def write_lessons(
     os.replace(partial, folder / LESSONS)
 
 
+def write_labels(
+    folder: Path,
+    frames: Sequence[Atoms],
+    energies: Sequence[float],
+    forces: Sequence[np.ndarray | None],
+) -> None:
+    """Write the structures with an energy (eV) as MACE reads them by default, with their labels."""
+    labelled: list[Atoms] = []
+    for atoms, energy, own in zip(frames, energies, forces, strict=True):
+        if np.isfinite(energy):
+            copy = atoms.copy()
+            copy.info["REF_energy"] = energy
+            if own is not None:
+                copy.arrays["REF_forces"] = own
+            labelled.append(copy)
+    write(folder / LABELS, labelled, format="extxyz")
+
+
 def distilling_arguments(
     saved: SavedModel, folder: Path, settings: Distilling, *, device: str, seed: int
 ) -> list[str]:
@@ -172,9 +189,7 @@ def distilling_arguments(
 def anchored_arguments(
     saved: SavedModel,
     folder: Path,
-    train_file: Path,
     *,
-    keys: Mapping[str, str],
     shifts: Mapping[str, float],
     settings: Distilling,
     device: str,
@@ -186,9 +201,8 @@ def anchored_arguments(
     """
     return [
         *_common(saved, folder, device=device, seed=seed, shifts=shifts),
-        f"--train_file={train_file}",
+        f"--train_file={folder / LABELS}",
         f"--valid_fraction={VALID_FRACTION}",
-        *(f"--{label}_key={key}" for label, key in keys.items()),
         "--loss=weak_taylor",
         f"--batch_size={settings.batch_size}",
         f"--max_num_epochs={settings.epochs}",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mace_weak.command.checking.checks import checked
 from mace_weak.command.checking.survey import survey
 from mace_weak.command.finetuning.account import (
@@ -31,8 +33,6 @@ from mace_weak.tangent.teaching import Course
 from mace_weak.versions import MACE
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from mace_weak.mace.finetuning import Predicted
     from mace_weak.mace.tangent import ParametricModel
 
@@ -235,19 +235,15 @@ class Finetuning:
 
         if self.work.has(of_mace.PRODUCT):
             return
-        settings = of_mace.anchored_training(len(self.structures.frames))
+        folder, own = self.work.folder, self.structures
+        of_mace.write_labels(folder, own.frames, own.energies.tolist(), own.forces)
+        settings = of_mace.anchored_training(int(np.sum(np.isfinite(own.energies))))
         arguments = of_mace.anchored_arguments(
-            self.foundation,
-            self.work.folder.resolve(),
-            self.request.train.resolve(),
-            keys={"energy": self.request.keys.energy, "forces": self.request.keys.forces},
-            shifts=shifts,
-            settings=settings,
-            device=self.request.device,
-            seed=self.request.seed,
-        )
+            self.foundation, folder.resolve(), shifts=shifts, settings=settings,
+            device=self.request.device, seed=self.request.seed,
+        )  # fmt: skip
         run_trainer(
-            of_mace.COMMAND, arguments, self.work.folder / OUTPUT, kept_open=[self.work.lock],
+            of_mace.COMMAND, arguments, folder / OUTPUT, kept_open=[self.work.lock],
             epochs=settings.epochs, epoch=of_mace.EPOCH,
         )  # fmt: skip
 
