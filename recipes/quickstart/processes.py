@@ -106,20 +106,22 @@ def train(
         SystemExit: if the training fails, with the end of its output.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen(
-        [str(SCRIPTS / command[0]), *command[1:]],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-    )
     output: list[str] = []
-    with tqdm(total=epochs, desc=folder.name, unit="epoch", disable=quiet) as bar:
+    with (
+        subprocess.Popen(
+            [str(SCRIPTS / command[0]), *command[1:]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        ) as process,
+        tqdm(total=epochs, desc=folder.name, unit="epoch", disable=quiet) as bar,
+    ):
         for line in process.stdout or ():
             output.append(line)
             if found := epoch.search(line):
                 bar.update(int(found[1]) + 1 - bar.n)
-    if process.wait() not in accepted:
+    if process.returncode not in accepted:
         raise SystemExit(f"{' '.join(command)}\nfailed:\n{''.join(output[-30:])}")
 
 

@@ -158,6 +158,17 @@ def test_work_on_other_labels_is_not_gone_on_with(foundation, tmp_path):
     assert "another training file: add --overwrite" in done.stderr
 
 
+def test_a_folder_of_somebody_elses_is_left_alone(foundation, tmp_path):
+    work = tmp_path / "tuned.model.work"
+    work.mkdir()
+    (work / "thesis.tex").touch()
+    out = tmp_path / "tuned.model"
+    done = mace_weak("finetune", foundation, ETHANOL, f"--out={out}", "--overwrite")
+    assert done.returncode == 2
+    assert "is not of an earlier call" in done.stderr
+    assert (work / "thesis.tex").exists()
+
+
 def test_data_that_are_wrong_are_told_and_nothing_is_kept(foundation, tmp_path):
     frames = read(ETHANOL, ":20")
     for atoms in frames:

@@ -79,6 +79,7 @@ def finetuned(request: Request) -> Result:
         result.notes.append("Nothing was trained: correct what is wrong above first.")
         work.clear()
         return result
+    work.mark(contents_of(request))
     Finetuning(request, work, foundation, structures).run(result)
     return result
 

@@ -35,6 +35,10 @@ class Work:
     def has(self, name: str) -> bool:
         return (self.folder / name).is_file()
 
+    def mark(self, content: Mapping[str, object]) -> None:
+        """From here on the folder holds the work of a call with this content."""
+        _write(self.folder / MARK, content)
+
     def clear(self) -> None:
         """Remove what was done so far."""
         for path in self.folder.iterdir():
@@ -60,13 +64,15 @@ def opened(out: Path, *, inputs: Sequence[Path], overwrite: bool) -> Work:
     """The folder of work for a model file that may be written, made if it is not there.
 
     Raises:
-        WeakLossError: if the file exists, is an input, or cannot be written, or another process
-            works on it.
+        WeakLossError: if the file exists, is an input, or cannot be written, another process works
+            on it, or the folder is another one's.
     """
     require_new(out, inputs=inputs, overwrite=overwrite)
     if out.is_dir():
         raise WeakLossError(f"'{out}' is a folder: name a file by --out")
     folder = out.with_name(f"{out.name}.work")
+    if folder.exists() and not (folder / LOCK).is_file():
+        raise WeakLossError(f"'{folder}' is not of an earlier call: move it, or name another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
@@ -81,7 +87,7 @@ def opened(out: Path, *, inputs: Sequence[Path], overwrite: bool) -> Work:
             f"another process works in '{folder}': wait for it, or end it, or name another --out"
         ) from error
     work = Work(folder, lock)
-    if overwrite:
+    if overwrite or not work.has(MARK):
         work.clear()
     known = folder / SECONDS
     if known.is_file():
@@ -96,11 +102,9 @@ def require_same(work: Work, content: Mapping[str, object]) -> None:
         WeakLossError: if it does not.
     """
     path = work.folder / MARK
-    asked = json.loads(json.dumps(content))
     if not path.is_file():
-        _write(path, asked)
         return
-    before = json.loads(path.read_text())
+    asked, before = json.loads(json.dumps(content)), json.loads(path.read_text())
     changed = [name for name in asked if asked[name] != before.get(name)]
     if changed:
         raise WeakLossError(
