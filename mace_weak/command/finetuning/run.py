@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,10 +222,7 @@ class Finetuning:
             self.foundation, folder.resolve(), settings,
             device=self.request.device, seed=self.request.seed,
         )  # fmt: skip
-        run_trainer(
-            of_mace.COMMAND, arguments, folder / OUTPUT, kept_open=[self.work.lock],
-            epochs=settings.epochs, epoch=of_mace.EPOCH,
-        )  # fmt: skip
+        self.train(arguments, settings.epochs)
 
     def train_anchored(self, shifts: Mapping[str, float]) -> None:
         """Train with the anchored Taylor loss instead: the energies do not determine the forces.
@@ -243,9 +240,16 @@ class Finetuning:
             self.foundation, folder.resolve(), shifts=shifts, settings=settings,
             device=self.request.device, seed=self.request.seed,
         )  # fmt: skip
+        self.train(arguments, settings.epochs)
+
+    def train(self, arguments: Sequence[str], epochs: int) -> None:
+        """Run MACE's trainer, which keeps the folder locked even if this process is killed."""
+        from mace_weak.mace import finetuning as of_mace
+
+        output = self.work.folder / OUTPUT
         run_trainer(
-            of_mace.COMMAND, arguments, folder / OUTPUT, kept_open=[self.work.lock],
-            epochs=settings.epochs, epoch=of_mace.EPOCH,
+            of_mace.COMMAND, arguments, output,
+            epochs=epochs, epoch=of_mace.EPOCH, kept_open=[self.work.lock],
         )  # fmt: skip
 
     def by_element(self, shifts: np.ndarray) -> dict[str, float]:
