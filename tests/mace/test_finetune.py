@@ -42,6 +42,14 @@ def test_forces_improve_without_a_force_label(finetuning):
     assert rows["finetuned"]["RMSE"] < 0.85 * rows["foundation model"]["RMSE"]
 
 
+def test_the_energies_have_the_zero_of_the_labels(finetuning):
+    _, out = finetuning
+    frames = read(ETHANOL, ":")
+    energies = [energy for energy, _ in calculated(MACECalculator(str(out), device="cpu"), frames)]
+    errors = np.array(energies) - [atoms.info["REF_energy"] for atoms in frames]
+    assert abs(errors.mean()) < 0.01  # eV
+
+
 @pytest.mark.slow
 def test_coupled_cluster_energies_of_ammonia_give_its_forces(tmp_path):
     """By the quickstart's foundation model; plain fine-tuning at its best leaves 228 meV/Å."""

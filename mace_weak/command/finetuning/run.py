@@ -144,8 +144,8 @@ class Finetuning:
         decided = undecided(tangent.account)
         with self.work.timed("training"):
             if decided is None:
-                shifts = self.by_element(tangent.shifts)
                 self.distil(model, tangent, start)
+                shifts = self.by_element(self.shifts_of_trained())
                 self.deliver(shifts)
             else:
                 result.findings.append(decided)
@@ -223,6 +223,20 @@ class Finetuning:
             device=self.request.device, seed=self.request.seed,
         )  # fmt: skip
         self.train(arguments, settings.epochs)
+
+    def shifts_of_trained(self) -> np.ndarray:
+        """Shifts of the atoms' energies (eV) that take the trained model to the labels.
+
+        Those of the tangent model are not its own: training carries over what energies differ in,
+        and a constant only slowly.
+        """
+        from mace_weak.mace.finetuning import PRODUCT, parametric_model
+        from mace_weak.mace.tangent import predicted
+
+        trained: Any = load_model(str(self.work.folder / PRODUCT), device=self.request.device)
+        model = parametric_model(trained, self.structures.frames)
+        with counter("energies", total=len(self.structures.frames)) as done:
+            return without_atoms(self.labels(model, predicted(model, done)))[0]
 
     def train_anchored(self, shifts: Mapping[str, float]) -> None:
         """Train with the anchored Taylor loss instead: the energies do not determine the forces.
