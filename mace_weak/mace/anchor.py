@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor
 from mace_weak.errors import WeakLossError
 from mace_weak.mace.graphs import Graph
 from mace_weak.mace.potential import ModelPotential
-from mace_weak.potentials import Sample
+from mace_weak.potentials import Potential, Sample
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,17 @@ class Anchor:
 
     def label(self, graph: Graph) -> Sample:
         """E₀(S) (n_structures,) in eV and F₀(S) (n_atoms, 3) in eV/Å."""
-        nothing = Sample(torch.empty(0), None)
-        still = torch.zeros_like(graph["positions"]).unsqueeze(0)
-        sample = self.potential(graph, nothing).displaced(still, forces=True)
-        return Sample(sample.energy[0], None if sample.forces is None else sample.forces[0])
+        return undisplaced(self.potential, graph)
+
+
+def undisplaced(potential: Callable[[Graph, Sample], Potential], graph: Graph) -> Sample:
+    """E(S) (n_structures,) in eV and F(S) (n_atoms, 3) in eV/Å, by a displacement by nothing.
+
+    ``potential`` gives an anchor's on a graph, whose sample at rest is not known yet.
+    """
+    still = torch.zeros_like(graph["positions"]).unsqueeze(0)
+    sample = potential(graph, Sample(torch.empty(0), None)).displaced(still, forces=True)
+    return Sample(sample.energy[0], None if sample.forces is None else sample.forces[0])
 
 
 def load_anchor_model(path: str) -> torch.nn.Module:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from mace_weak.mace.anchor import Anchor
+from mace_weak.mace.anchor import Anchor, undisplaced
 from mace_weak.mace.graphs import Graph
 from mace_weak.mace.tangent import ModelSurface, ParametricModel, composition, doubled, predicted
 from mace_weak.potentials import Sample
@@ -60,18 +60,13 @@ class TangentAnchor:
     def potential(self, graph: Graph, at_rest: Sample) -> FrozenTangent:
         """The tangent model on ``graph``, a graph of the training."""
         own = self.foundation.adapted(doubled(graph))
-        n_structures = graph["ptr"].numel() - 1
-        nothing = own["positions"].new_zeros(n_structures, len(self.tangent.shifts))
         surface = ModelSurface(self.parametric.model, own)
-        potential = self.tangent.on(surface, self.parametric.parameters, nothing)
+        potential = self.tangent.on(surface, self.parametric.parameters)
         return FrozenTangent(potential, at_rest, graph["positions"].dtype)
 
     def label(self, graph: Graph) -> Sample:
         """E_t(S) (n_structures,) in eV, without shifts of the atoms' energies, and F_t(S)."""
-        still = torch.zeros_like(graph["positions"]).unsqueeze(0)
-        own = self.potential(graph, Sample(torch.empty(0), None))
-        sample = own.displaced(still, forces=True)
-        return Sample(sample.energy[0], None if sample.forces is None else sample.forces[0])
+        return undisplaced(self.potential, graph)
 
 
 def solved_anchor(

@@ -216,7 +216,8 @@ class Candidate:
         self.values, vectors = kernel.spectrum
         self.basis = problem.projection @ vectors
         self.along = self.basis.T @ (problem.targets / self.scale)
-        grid = self._grid(kernel) if fixed is None else _point(fixed)
+        self.probe_variance = np.clip(kernel.variance(problem.probes), 0.0, None)
+        grid = self._grid() if fixed is None else _point(fixed)
         noises, amplitudes, log_prior = grid
         self.moments = moments(
             self.values, self.along**2, noises=noises, amplitudes=amplitudes, log_prior=log_prior
@@ -232,10 +233,9 @@ class Candidate:
         """Built anew: those of all candidates together would not fit in memory."""
         return Kernel(self.problem, self.weights, self.scale)
 
-    def _grid(self, kernel: Kernel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _grid(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Noises, amplitudes and the logarithm of their prior."""
-        variance = np.clip(kernel.variance(self.problem.probes), 0.0, None)
-        unit = float(np.sqrt(np.mean(variance))) / self.problem.length  # eV/Å of an amplitude of 1
+        unit = float(np.sqrt(np.mean(self.probe_variance))) / self.problem.length  # eV/Å, for a = 1
         noises, scales = np.geomspace(*NOISES, GRID[0]), np.geomspace(*AMPLITUDES, GRID[1])
         log_prior = log_normal(noises, NOISE)[:, None] + log_normal(scales, AMPLITUDE)
         if self.problem.is_force.any():
@@ -283,10 +283,6 @@ class Candidate:
         explained = cross**2 @ self.moments.reduction
         free = self.moments.square * kernel.variance(rows)
         return np.clip(free - explained, 0.0, None)
-
-    def prior_variance(self, rows: slice) -> np.ndarray:
-        """The same before the labels are known."""
-        return np.clip(self.moments.square * self.kernel().variance(rows), 0.0, None)
 
     def left_out(self) -> tuple[np.ndarray, np.ndarray]:
         """Errors and standard deviations of labels predicted from the others; see ``Solution``."""

@@ -155,24 +155,13 @@ class Tangent:
     shifts: np.ndarray
     account: Account
 
-    def potential(self, model: Model, numbers: Sequence[int], counts: Tensor) -> TangentPotential:
-        """The potential on the structures of these numbers.
+    def potential(self, model: Model, numbers: Sequence[int]) -> TangentPotential:
+        """The potential on the structures of these numbers."""
+        return self.on(model.surface(numbers), model.parameters)
 
-        ``counts`` (n_structures, n_kinds) of their atoms, which take the shifts; zeros leave the
-        energies at the level of the foundation model.
-        """
-        return self.on(model.surface(numbers), model.parameters, counts)
-
-    def on(
-        self, surface: Surface, parameters: Sequence[Tensor], counts: Tensor
-    ) -> TangentPotential:
+    def on(self, surface: Surface, parameters: Sequence[Tensor]) -> TangentPotential:
         """The potential on a surface of the model with these parameters."""
-        return TangentPotential(
-            surface,
-            parameters,
-            self.coordinates.directions(self.change),
-            counts.to(torch.float64) @ torch.as_tensor(self.shifts).to(counts.device),
-        )
+        return TangentPotential(surface, parameters, self.coordinates.directions(self.change))
 
 
 def fit(

@@ -73,19 +73,12 @@ class Coordinates:
         return len(self.scale)
 
     def row(self, gradients: Sequence[Tensor | None]) -> Tensor:
-        """Gradients by each parameter as one row of features (..., n_active).
-
-        Leading dimensions of the gradients are kept.
-        """
-        lead = next(gradient.dim() - own.dim() for gradient, own in self._pairs(gradients))
-        shape = next(gradient.shape[:lead] for gradient, _ in self._pairs(gradients))
+        """Gradients by each parameter as one row of features (n_active,)."""
         parts = [
-            own.new_zeros((*shape, own.numel()))
-            if gradient is None
-            else gradient.reshape(*shape, own.numel())
+            own.new_zeros(own.numel()) if gradient is None else gradient.reshape(-1)
             for gradient, own in zip(gradients, self.parameters, strict=True)
         ]
-        return torch.cat(parts, dim=-1)[..., self.active] * self.scale
+        return torch.cat(parts)[self.active] * self.scale
 
     def nothing(self) -> Tensor:
         """No rows at all (0, n_active)."""
@@ -97,11 +90,6 @@ class Coordinates:
         whole[self.active] = change * self.scale
         parts = torch.split(whole, [own.numel() for own in self.parameters])
         return [part.view_as(own) for part, own in zip(parts, self.parameters, strict=True)]
-
-    def _pairs(self, gradients: Sequence[Tensor | None]) -> Iterator[tuple[Tensor, Tensor]]:
-        for gradient, own in zip(gradients, self.parameters, strict=True):
-            if gradient is not None:
-                yield gradient, own
 
 
 def coordinates_of(model: Model) -> Coordinates:
@@ -231,11 +219,6 @@ class Rows:
 
     def __len__(self) -> int:
         return sum(self._sizes)
-
-    @property
-    def passes(self) -> int:
-        """How many times the rows of a structure are computed for the Gram matrix, at most."""
-        return 1 if self._keep else len(list(self._blocks()))
 
     def of(self, number: int) -> Tensor:
         """The rows of one structure."""

@@ -16,21 +16,20 @@ from mace_weak.tangent.gradients import Surface
 class TangentPotential:
     """E_t = E(θ₀) + gᵀδ on a batch of structures, frozen; a ``Potential``.
 
-    ``directions`` are s∘δ in the shapes of ``parameters``, ``shift`` (n_structures,) in eV is what
-    the energies of the atoms add. Energies in eV, forces in eV/Å, both float64.
+    ``directions`` are s∘δ in the shapes of ``parameters``. Energies, in eV, are without the shifts
+    of the atoms' energies; forces in eV/Å, both float64.
     """
 
     surface: Surface
     parameters: Sequence[Tensor]
     directions: Sequence[Tensor]
-    shift: Tensor
 
     @property
     def structure(self) -> Tensor:
         return self.surface.structure
 
     def rest(self) -> Sample:
-        still = self.shift.new_zeros((1, len(self.structure), 3), dtype=torch.float64)
+        still = self.directions[0].new_zeros((1, len(self.structure), 3))
         sample = self.displaced(still, forces=True)
         return Sample(sample.energy[0], None if sample.forces is None else sample.forces[0])
 
@@ -43,7 +42,6 @@ class TangentPotential:
         with torch.enable_grad():
             energy, positions = self.surface.energy(displacements)
             energies, total = _along(energy, self.parameters, self.directions)
-            energies = energies + self.shift.to(energies)
             force = None
             if forces:
                 (gradient,) = torch.autograd.grad(energy.sum() + total, positions)

@@ -70,8 +70,8 @@ class Solution:
     @property
     def prior_force_error(self) -> float:
         """That of the foundation model, as the prior has it, eV/Å."""
-        probes = self.problem.probes
-        return self._scale_of(self._mean([own.prior_variance(probes) for own in self.candidates]))
+        variances = [own.moments.square * own.probe_variance for own in self.candidates]
+        return self._scale_of(self._mean(variances))
 
     @property
     def force_change(self) -> float:

@@ -50,12 +50,10 @@ class Lesson:
 
 def lessons(model: Model, tangent: Tangent, course: Course) -> Iterator[Lesson]:
     """Each structure and its displaced copies, labelled by the tangent model, in order."""
-    nothing = torch.zeros(1, len(tangent.shifts))
     for number, n_atoms in enumerate(model.sizes):
         still = torch.zeros(1, n_atoms, 3, dtype=torch.float64)
         moves = torch.cat([still, course.displacements(model.keys[number], n_atoms)])
-        potential = tangent.potential(model, [number], nothing.to(tangent.change))
-        sample = potential.displaced(moves.to(tangent.change), forces=True)
+        sample = tangent.potential(model, [number]).displaced(moves.to(tangent.change), forces=True)
         if sample.forces is None:
             raise RuntimeError("the tangent model gave no forces")
         energies, forces = sample.energy[:, 0].tolist(), sample.forces.cpu()

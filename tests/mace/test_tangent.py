@@ -48,9 +48,7 @@ def moved_at_random(own: ParametricModel, *, size: float = 0.05) -> Tangent:
 
 
 def tangent_potential(own: ParametricModel, tangent: Tangent) -> TangentPotential:
-    n_structures = len(own.sizes)
-    nothing = torch.zeros(n_structures, len(tangent.shifts))
-    return tangent.potential(own, range(n_structures), nothing)
+    return tangent.potential(own, range(len(own.sizes)))
 
 
 @dataclass

@@ -144,7 +144,7 @@ class Finetuning:
         decided = undecided(tangent.account)
         with self.work.timed("training"):
             if decided is None:
-                self.distil(model, tangent, start)
+                self.distil(model, tangent, start, labels)
                 shifts = self.by_element(self.shifts_of_trained())
                 self.deliver(shifts)
             else:
@@ -195,7 +195,9 @@ class Finetuning:
             return GPU_SHARE * torch.cuda.mem_get_info(self.request.device)[0]
         return 1e9 * CPU_MEMORY
 
-    def distil(self, model: ParametricModel, tangent: Tangent, start: Predicted) -> None:
+    def distil(
+        self, model: ParametricModel, tangent: Tangent, start: Predicted, labels: Labels
+    ) -> None:
         """Let MACE's trainer learn from the tangent model."""
         from mace_weak.mace import finetuning as of_mace
 
@@ -203,8 +205,6 @@ class Finetuning:
         if self.work.has(of_mace.PRODUCT):
             return
         if not self.work.has(of_mace.LESSONS):
-            from mace_weak.mace.tangent import composition
-
             with counter("lessons", total=len(self.structures.frames)) as done:
                 of_mace.write_lessons(
                     folder,
@@ -212,7 +212,7 @@ class Finetuning:
                     model=model,
                     tangent=tangent,
                     start=start,
-                    energies=self.structures.energies - composition(model) @ tangent.shifts,
+                    energies=self.structures.energies - labels.counts @ tangent.shifts,
                     forces=self.structures.forces,
                     course=Course(copies=of_mace.COPIES, seed=self.request.seed),
                     progress=done,
