@@ -91,6 +91,10 @@ class Course:
             anchored=True, from_scratch=self.from_scratch, forces_open=self.forces_open
         )
 
+    def take_tangent(self) -> None:
+        """Train towards the tangent model, whose energies and forces are compared themselves."""
+        self.tangent, self.order = True, 0
+
     def per_size(self, residual: Tensor, n_atoms: Tensor) -> Tensor:
         """What is penalised of residuals (n_structures,) in eV, alike in structures of any size.
 

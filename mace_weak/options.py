@@ -99,7 +99,7 @@ OPTIONS: tuple[Option, ...] = (
         valid=bool,
         meaning=(
             "frozen potential whose difference to the model the weak terms act on; auto: the "
-            "foundation model if there is one; none; tangent (MACE only): the foundation model "
+            "foundation model if there is one; none; tangent: the foundation model "
             "fine-tuned in closed form when training begins, whose energies and forces at the "
             "displaced places the model then learns; or a model file (loading one runs the code "
             "pickled in it)"
@@ -236,12 +236,19 @@ class WeakOptions:
         return int(self.order)
 
 
-def refuse_idle(name: str, given: Collection[str]) -> None:
-    """Refuse options, among the keys ``given``, of a term that the loss ``name`` lacks.
+def refuse_idle(name: str, given: Collection[str], *, anchor: str = AUTO) -> None:
+    """Refuse options, among the keys ``given``, that have no effect with the loss ``name``.
+
+    They are of a term that it lacks, or what the tangent model as the ``anchor`` determines.
 
     Raises:
         WeakLossError: if there is one.
     """
+    for option in ("order", "labels", "direction") if anchor == TANGENT else ():
+        if f"{PREFIX}{option}" in given:
+            raise WeakLossError(
+                f"{PREFIX}{option} has no effect with {PREFIX}anchor {TANGENT}: leave it away"
+            )
     own = {f"{term}_weight": term for term in (TAYLOR, SPATIAL)} | {"labels": TAYLOR}
     for option, term in own.items():
         key = f"{PREFIX}{option}"

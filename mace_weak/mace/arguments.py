@@ -82,7 +82,7 @@ def checked_options(name: str, args: argparse.Namespace) -> tuple[WeakOptions, s
     options = WeakOptions.from_mapping(vars(args))
     base_loss = BASE_LOSS.check(args.weak_base_loss)
     _refuse_settings(args, options, base_loss)
-    refuse_idle(name, getattr(args, GIVEN, ()))
+    refuse_idle(name, getattr(args, GIVEN, ()), anchor=options.anchor)
     if options.anchor == AUTO and args.foundation_model is None:
         if PREFIX + "anchor" in getattr(args, GIVEN, ()):
             raise WeakLossError(
@@ -101,17 +101,12 @@ def refuse_beside_tangent(args: argparse.Namespace) -> None:
     """Refuse what cannot be used with ``--weak_anchor=tangent``.
 
     Raises:
-        WeakLossError: if there is no foundation model, or an option would have no effect.
+        WeakLossError: if there is no foundation model.
     """
     if args.foundation_model is None:
         raise WeakLossError(
             "--weak_anchor=tangent fine-tunes a foundation model: give --foundation_model"
         )
-    for name in ("order", "labels", "direction"):
-        if PREFIX + name in getattr(args, GIVEN, ()):
-            raise WeakLossError(
-                f"--{PREFIX}{name} has no effect with --weak_anchor=tangent: leave it away"
-            )
 
 
 def _refuse_settings(args: argparse.Namespace, options: WeakOptions, base_loss: str) -> None:

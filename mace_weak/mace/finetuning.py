@@ -1,77 +1,45 @@
-"""The tangent model carried into a MACE model file, by MACE's own trainer."""
+"""A fine-tuning in closed form of a MACE model: what the command needs of MACE."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from ase import Atoms
 from ase.data import atomic_numbers
-from ase.io import write
 from mace.tools.scripts_utils import remove_pt_head
 
 from mace_weak.errors import WeakLossError
 from mace_weak.mace.saved import SavedModel, graphs_of, raw_model
-from mace_weak.mace.tangent import ParametricModel, Predicted
-from mace_weak.tangent.fit import Tangent
-from mace_weak.tangent.teaching import Course, lessons
+from mace_weak.mace.tangent import ParametricModel
+from mace_weak.replacing import replacing
+from mace_weak.tangent.teaching import VALID_FRACTION, Task, distilling
+
+__all__ = ["distilling"]  # one of what the command needs
 
 COMMAND = "mace_run_train"
+MISSING_AS_NAN = False
+SUFFIXES: Sequence[str] = ()  # any name will do
 NAME = "finetuned"
 PRODUCT = f"{NAME}.model"
-FOUNDATION, LESSONS, VALIDATION = "foundation.model", "lessons.xyz", "validation.xyz"
+FOUNDATION = "foundation.model"
 EPOCH = re.compile(r"Epoch (\d+): head")
-LABELS = "labels.xyz"
-N_VALIDATION = 10  # structures; the tangent model has no noise, so that few can choose the epoch
-VALID_FRACTION = 0.1
-COPIES = 4  # displaced ones of each structure
-LAST_LR = 0.02  # of the first
-MOST_BATCHES = 60  # in an epoch, so that large sets have large batches
-STEPS = 900
-ANCHORED_STEPS = 800
-ANCHORED_BATCH = 5
-ANCHORED_LR = 0.001
 
 
-@dataclass(frozen=True, kw_only=True)
-class Distilling:
-    """How MACE's trainer takes the tangent model over."""
-
-    epochs: int
-    batch_size: int
-    lr: float = 0.002
-
-
-def distilling(n_lessons: int) -> Distilling:
-    """Settings for so many structures to learn from."""
-    batch_size = max(5, -(-n_lessons // MOST_BATCHES))
-    return Distilling(epochs=max(1, round(STEPS * batch_size / n_lessons)), batch_size=batch_size)
-
-
-def anchored_training(n_structures: int) -> Distilling:
-    """Settings of the training on the labels themselves, of so many structures."""
-    n_train = max(1, n_structures - max(1, round(VALID_FRACTION * n_structures)))
-    batch_size = max(1, min(ANCHORED_BATCH, n_train))
-    epochs = max(1, round(ANCHORED_STEPS / (n_train // batch_size)))
-    return Distilling(epochs=epochs, batch_size=batch_size, lr=ANCHORED_LR)
-
-
-def save_foundation(path: str, copy: Path, *, head: str | None, device: str) -> None:
-    """Write the foundation model, with the one head that is trained, to the file ``copy``.
+def save_foundation(path: str, folder: Path, *, head: str | None, device: str) -> Path:
+    """Write the foundation model, with the one head that is trained, into ``folder``.
 
     Raises:
         WeakLossError: if there is no such model, or no such head.
     """
-    model = one_head(raw_model(path, device=device), path, head)
-    partial = copy.with_name(f"{copy.name}.part")
-    torch.save(model, partial)
-    os.replace(partial, copy)
+    copy = folder / FOUNDATION
+    if not copy.is_file():
+        model = one_head(raw_model(path, device=device), path, head)
+        with replacing(copy) as partial:
+            torch.save(model, partial)
+    return copy
 
 
 def one_head(model: torch.nn.Module, path: str, head: str | None) -> torch.nn.Module:
@@ -103,140 +71,64 @@ def parametric_model(saved: SavedModel, frames: Sequence[Atoms]) -> ParametricMo
     return ParametricModel(saved.model, graphs_of(saved, frames), device=device)
 
 
-def write_lessons(
-    folder: Path,
-    frames: Sequence[Atoms],
-    *,
-    model: ParametricModel,
-    tangent: Tangent,
-    start: Predicted,
-    energies: Sequence[float],
-    forces: Sequence[np.ndarray | None],
-    course: Course,
-    progress: Callable[[int], None],
-) -> None:
-    """Write the structures that MACE's trainer learns from.
-
-    Their energies are at the foundation model's level: ``energies`` (eV, NaN where there is none)
-    are those of ``frames``, without the shifts of the atoms' energies.
-    """
-    taught: list[Atoms] = []
-    originals: list[Atoms] = []
-    for lesson in lessons(model, tangent, course):
-        atoms = frames[lesson.number].copy()
-        at_rest = not bool(lesson.displacement.any())
-        atoms.positions += lesson.displacement.numpy()
-        energy = lesson.energy + start.constants[lesson.number]
-        force: Any = lesson.forces.numpy()
-        if at_rest:
-            label = energies[lesson.number]
-            energy = label if np.isfinite(label) else energy
-            known = forces[lesson.number]
-            force = force if known is None else known
-            originals.append(atoms)
-            progress(1)
-        atoms.info["REF_energy"] = energy
-        atoms.arrays["REF_forces"] = force
-        taught.append(atoms)
-    chosen = np.unique(np.linspace(0, len(originals) - 1, N_VALIDATION).astype(int))
-    write(folder / VALIDATION, [originals[place] for place in chosen], format="extxyz")
-    partial = folder / f"{LESSONS}.part"
-    write(partial, taught, format="extxyz")
-    os.replace(partial, folder / LESSONS)
-
-
-def write_labels(
-    folder: Path,
-    frames: Sequence[Atoms],
-    energies: Sequence[float],
-    forces: Sequence[np.ndarray | None],
-) -> None:
-    """Write the structures with an energy (eV) as MACE reads them by default, with their labels."""
-    labelled: list[Atoms] = []
-    for atoms, energy, own in zip(frames, energies, forces, strict=True):
-        if np.isfinite(energy):
-            copy = atoms.copy()
-            copy.info["REF_energy"] = energy
-            if own is not None:
-                copy.arrays["REF_forces"] = own
-            labelled.append(copy)
-    write(folder / LABELS, labelled, format="extxyz")
-
-
-def distilling_arguments(
-    saved: SavedModel, folder: Path, settings: Distilling, *, device: str, seed: int
-) -> list[str]:
-    """Arguments of ``mace_run_train`` that write ``PRODUCT`` into ``folder``.
+def distilling_arguments(saved: SavedModel, task: Task) -> list[str]:
+    """Arguments of ``mace_run_train`` that write ``PRODUCT`` into the folder of the task.
 
     All elements and atomic energies of the foundation model stay as they are. A run that was
     stopped goes on from its last checkpoint.
     """
-    gamma = LAST_LR ** (1 / settings.epochs)
     return [
-        *_common(saved, folder, device=device, seed=seed, shifts={}),
-        f"--train_file={folder / LESSONS}",
-        f"--valid_file={folder / VALIDATION}",
+        *_common(saved, task, shifts={}),
         "--loss=weighted",
-        f"--batch_size={settings.batch_size}",
-        f"--valid_batch_size={settings.batch_size}",
-        f"--max_num_epochs={settings.epochs}",
+        f"--valid_batch_size={task.schedule.batch_size}",
         "--eval_interval=1",
-        f"--lr={settings.lr}",
-        f"--lr_scheduler_gamma={gamma:.6f}",
     ]
 
 
-def anchored_arguments(
-    saved: SavedModel,
-    folder: Path,
-    *,
-    shifts: Mapping[str, float],
-    settings: Distilling,
-    device: str,
-    seed: int,
-) -> list[str]:
+def anchored_arguments(saved: SavedModel, task: Task, *, shifts: Mapping[str, float]) -> list[str]:
     """Arguments of ``mace_run_train`` with the anchored Taylor loss on the labels themselves.
 
     The atoms' energies are moved by ``shifts`` (eV); the last model is the result.
     """
     return [
-        *_common(saved, folder, device=device, seed=seed, shifts=shifts),
-        f"--train_file={folder / LABELS}",
-        f"--valid_fraction={VALID_FRACTION}",
+        *_common(saved, task, shifts=shifts),
         "--loss=weak_taylor",
-        f"--batch_size={settings.batch_size}",
-        f"--max_num_epochs={settings.epochs}",
-        f"--eval_interval={max(1, (settings.epochs - 1) // 10)}",
+        f"--eval_interval={max(1, (task.schedule.epochs - 1) // 10)}",
         "--save_all_checkpoints",
-        f"--lr={settings.lr}",
-        f"--lr_scheduler_gamma={LAST_LR ** (1 / settings.epochs):.6f}",
     ]
 
 
-def _common(
-    saved: SavedModel, folder: Path, *, device: str, seed: int, shifts: Mapping[str, float]
-) -> list[str]:
+def _common(saved: SavedModel, task: Task, *, shifts: Mapping[str, float]) -> list[str]:
     """All elements of the foundation model stay; a run that was stopped goes on."""
     energies = {
         atomic_numbers[name]: energy + shifts.get(name, 0.0)
         for name, energy in saved.atomic_energies.items()
     }
+    valid = f"valid_fraction={VALID_FRACTION}"
+    if task.valid is not None:
+        valid = f"valid_file={task.valid}"
     return [
         f"--name={NAME}",
-        f"--work_dir={folder}",
-        f"--foundation_model={folder / FOUNDATION}",
+        f"--work_dir={task.folder}",
+        f"--foundation_model={task.foundation}",
         "--foundation_model_elements=True",
         "--multiheads_finetuning=False",
         f"--E0s={energies}",
+        f"--train_file={task.train}",
+        f"--{valid}",
+        f"--batch_size={task.schedule.batch_size}",
+        f"--max_num_epochs={task.schedule.epochs}",
+        f"--lr={task.schedule.lr}",
         "--scheduler=ExponentialLR",
+        f"--lr_scheduler_gamma={task.schedule.decay:.6f}",
         "--ema",
         "--ema_decay=0.99",
         "--restart_latest",
         f"--default_dtype={saved.dtype}",
-        f"--device={device}",
+        f"--device={task.device}",
         "--error_table=PerAtomRMSE",
         "--plot=False",
-        f"--seed={seed}",
+        f"--seed={task.seed}",
     ]
 
 
@@ -250,6 +142,5 @@ def save_product(folder: Path, out: Path, shifts: Mapping[str, float]) -> None:
     numbers = model.atomic_numbers.tolist()
     for symbol, shift in shifts.items():
         energies[..., numbers.index(atomic_numbers[symbol])] += shift
-    partial = out.with_name(f"{out.name}.part")
-    torch.save(model, partial)
-    os.replace(partial, out)
+    with replacing(out) as partial:
+        torch.save(model, partial)

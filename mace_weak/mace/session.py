@@ -190,20 +190,8 @@ class WeakSession:
             distributed=given.get("distributed", False),
         )
         account = tangent.tangent.account
-        if not account.trusted:
-            logging.warning(
-                "Weak losses: the labels settle %.0f %% of the forces' variance, too little for "
-                "--weak_anchor=tangent: anchored on the foundation model instead",
-                100 * account.explained,
-            )
-            return
-        logging.info(
-            "Weak losses: the tangent model expects force errors of %.0f meV/Å (foundation model: "
-            "%.0f) and energy errors of %.2g meV/atom",
-            1e3 * account.force_error,
-            1e3 * account.foundation_force_error,
-            1e3 * account.energy_error,
-        )
-        self.bridge.anchor = tangent
-        self.bridge.course.tangent = True
-        self.bridge.course.order = 0
+        say = logging.info if account.trusted else logging.warning
+        say("Weak losses: %s", account.as_an_anchor)
+        if account.trusted:
+            self.bridge.anchor = tangent
+            self.bridge.course.take_tangent()

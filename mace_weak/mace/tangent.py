@@ -15,6 +15,7 @@ from torch import Tensor
 from mace_weak.displacements import structure_key
 from mace_weak.mace.graphs import Graph, replicated_graph, whole_graph
 from mace_weak.mace.potential import extra_inputs, position_energy
+from mace_weak.tangent.labels import Predicted
 
 PER_BATCH = 16  # structures, where nothing is differentiated by parameters
 
@@ -65,6 +66,27 @@ class ParametricModel:
             for one in structures
         ]
 
+    @property
+    def counts(self) -> np.ndarray:
+        """Numbers of atoms of each of the model's elements (n_structures, n_elements)."""
+        attributes = [self.dataset[number]["node_attrs"] for number in range(len(self.sizes))]
+        return np.stack([own.sum(dim=0).round().cpu().numpy() for own in attributes])
+
+    def predicted(self, progress: Callable[[int], None]) -> Predicted:
+        """Energies and forces of all structures; ``progress`` is called with how many are done."""
+        energies: list[float] = []
+        constants: list[float] = []
+        forces: list[np.ndarray] = []
+        for start in range(0, len(self.sizes), PER_BATCH):
+            numbers = range(start, min(start + PER_BATCH, len(self.sizes)))
+            output = self.model(self.surface(numbers).graph, training=False)
+            energies += output["energy"].tolist()
+            constants += (output["energy"] - position_energy(output)).tolist()
+            sizes = [self.sizes[number] for number in numbers]
+            forces += [part.cpu().numpy() for part in torch.split(output["forces"].detach(), sizes)]
+            progress(len(numbers))
+        return Predicted(np.array(energies), np.array(constants), forces)
+
     def surface(self, numbers: Sequence[int]) -> ModelSurface:
         batch = Batch.from_data_list([self.dataset[number] for number in numbers])
         return ModelSurface(self.model, self.graph(batch))
@@ -86,38 +108,3 @@ def double(model: torch.nn.Module) -> torch.nn.Module:
     copy = deepcopy(model).double()
     copy.eval()
     return copy
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What the foundation model gives for the structures of a data set.
-
-    ``energies`` (n_structures,) in eV, of which ``constants`` do not depend on positions and are
-    no part of the surfaces; ``forces`` (n_atoms, 3) in eV/Å of each.
-    """
-
-    energies: np.ndarray
-    constants: np.ndarray
-    forces: list[np.ndarray]
-
-
-def predicted(model: ParametricModel, progress: Callable[[int], None]) -> Predicted:
-    """Run the model on all of its structures; ``progress`` is told how many are done."""
-    energies: list[float] = []
-    constants: list[float] = []
-    forces: list[np.ndarray] = []
-    for start in range(0, len(model.sizes), PER_BATCH):
-        numbers = range(start, min(start + PER_BATCH, len(model.sizes)))
-        output = model.model(model.surface(numbers).graph, training=False)
-        energies += output["energy"].tolist()
-        constants += (output["energy"] - position_energy(output)).tolist()
-        sizes = [model.sizes[number] for number in numbers]
-        forces += [part.cpu().numpy() for part in torch.split(output["forces"].detach(), sizes)]
-        progress(len(numbers))
-    return Predicted(np.array(energies), np.array(constants), forces)
-
-
-def composition(model: ParametricModel) -> np.ndarray:
-    """Numbers of atoms of each of the model's elements (n_structures, n_elements)."""
-    attributes = [model.dataset[number]["node_attrs"] for number in range(len(model.sizes))]
-    return np.stack([own.sum(dim=0).round().cpu().numpy() for own in attributes])

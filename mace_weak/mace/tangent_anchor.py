@@ -10,39 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import ConcatDataset
 
 from mace_weak.mace.anchor import Anchor, undisplaced
 from mace_weak.mace.graphs import Graph
-from mace_weak.mace.tangent import ModelSurface, ParametricModel, composition, doubled, predicted
+from mace_weak.mace.tangent import ModelSurface, ParametricModel, doubled
 from mace_weak.potentials import Sample
-from mace_weak.tangent.fit import Labels, Settings, Tangent, fit
-from mace_weak.tangent.potential import TangentPotential
-from mace_weak.tangent.storage import fingerprint, load, save
-
-
-@dataclass(frozen=True)
-class FrozenTangent:
-    """The tangent model on a graph of the training, in its precision; a ``Potential``."""
-
-    potential: TangentPotential
-    at_rest: Sample
-    dtype: torch.dtype
-
-    @property
-    def structure(self) -> Tensor:
-        return self.potential.structure
-
-    def rest(self) -> Sample:
-        return self.at_rest
-
-    def displaced(self, displacements: Tensor, *, forces: bool) -> Sample:
-        sample = self.potential.displaced(displacements.double(), forces=forces)
-        return Sample(
-            sample.energy.to(self.dtype),
-            None if sample.forces is None else sample.forces.to(self.dtype),
-        )
+from mace_weak.tangent.fit import Settings, Tangent
+from mace_weak.tangent.labels import Labels
+from mace_weak.tangent.potential import FrozenTangent
+from mace_weak.tangent.storage import solved
 
 
 @dataclass(frozen=True)
@@ -88,31 +65,22 @@ def solved_anchor(
         foundation.model, ConcatDataset(list(datasets)), device=device, adapt=foundation.adapted
     )
     labels = _labels(model, use_forces=use_forces)
-    mark = fingerprint(model, labels, settings)
-    if distributed and not first:
-        torch.distributed.barrier()
-    tangent = load(path, model.parameters, mark)
-    if tangent is None:
-        logging.info("Weak losses: solving for the tangent model of %d labels", labels.count)
-        tangent, _ = fit(model, labels, settings)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(path, tangent, mark)
-    else:
-        logging.info("Weak losses: the tangent model is that of %s", path)
-    if distributed and first:
-        torch.distributed.barrier()
+    tangent = solved(
+        model, labels, settings, path, say=lambda message: logging.info("Weak losses: %s", message),
+        first=first or not distributed,
+        barrier=torch.distributed.barrier if distributed else lambda: None,
+    )  # fmt: skip
     return TangentAnchor(foundation, model, tangent)
 
 
 def _labels(model: ParametricModel, *, use_forces: bool) -> Labels:
     """What the training set is labelled with, relative to the foundation model."""
-    start = predicted(model, lambda done: None)
-    energies, forces = [], []
+    energies: list[float] = []
+    forces: list[np.ndarray | None] = []
     for number in range(len(model.sizes)):
         data = model.dataset[number]
-        has_energy = bool(data["energy_weight"] > 0)
-        energies.append(float(data["energy"]) - start.energies[number] if has_energy else np.nan)
+        energies.append(float(data["energy"]) if data["energy_weight"] > 0 else np.nan)
         has_forces = use_forces and bool(data["forces_weight"] > 0)
-        own = data["forces"].double().cpu().numpy() - start.forces[number] if has_forces else None
-        forces.append(own)
-    return Labels(composition(model), np.array(energies), forces)
+        forces.append(data["forces"].double().cpu().numpy() if has_forces else None)
+    start = model.predicted(lambda done: None)
+    return Labels.beyond(start, model.counts, np.array(energies), forces)

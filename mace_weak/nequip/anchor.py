@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,7 @@ from torch import Tensor
 from mace_weak.errors import WeakLossError
 from mace_weak.nequip.graphs import Graph
 from mace_weak.nequip.potential import GraphPotential, Models
-from mace_weak.options import TANGENT
-from mace_weak.potentials import Sample
+from mace_weak.potentials import Potential, Sample
 
 FOUNDATION_BUILDERS = ("ModelFromPackage", "ModelFromCheckpoint")
 
@@ -32,17 +31,25 @@ class Anchor:
     models: Models
     types: Tensor
 
+    def adapted(self, graph: Graph) -> Graph:
+        """A graph of the training with the anchor's types of atoms."""
+        types = self.types[graph[AtomicDataDict.ATOM_TYPE_KEY]]
+        return {**graph, AtomicDataDict.ATOM_TYPE_KEY: types}
+
     def potential(self, graph: Graph, at_rest: Sample) -> GraphPotential:
         """The anchor on ``graph``, a graph of the training."""
-        types = self.types[graph[AtomicDataDict.ATOM_TYPE_KEY]]
-        own = {**graph, AtomicDataDict.ATOM_TYPE_KEY: types}
-        return GraphPotential(self.models, own, at_rest, frozen=True)
+        return GraphPotential(self.models, self.adapted(graph), at_rest, frozen=True)
 
     def label(self, graph: Graph) -> Sample:
         """E₀(S) (n_structures,) in eV and F₀(S) (n_atoms, 3) in eV/Å."""
-        still = torch.zeros_like(graph[AtomicDataDict.POSITIONS_KEY]).unsqueeze(0)
-        sample = self.potential(graph, Sample(torch.empty(0), None)).displaced(still, forces=True)
-        return Sample(sample.energy[0], None if sample.forces is None else sample.forces[0])
+        return undisplaced(self.potential, graph)
+
+
+def undisplaced(potential: Callable[[Graph, Sample], Potential], graph: Graph) -> Sample:
+    """E(S) and F(S) of what an anchor's ``potential`` gives on a graph of the training."""
+    still = torch.zeros_like(graph[AtomicDataDict.POSITIONS_KEY]).unsqueeze(0)
+    sample = potential(graph, Sample(torch.empty(0), None)).displaced(still, forces=True)
+    return Sample(sample.energy[0], None if sample.forces is None else sample.forces[0])
 
 
 def foundation_builders(model_config: Any) -> Iterator[Mapping[str, Any]]:
@@ -57,8 +64,10 @@ def foundation_builders(model_config: Any) -> Iterator[Mapping[str, Any]]:
             yield from foundation_builders(value)
 
 
-def foundation_model(model_config: Any) -> torch.nn.Module | None:
+def foundation_model(model_config: Any, *, eager: bool = False) -> torch.nn.Module | None:
     """The model that a fine-tuning starts from, before any modification, or None.
+
+    ``eager`` is whether it is not to be compiled, though it is trained so.
 
     Raises:
         WeakLossError: if there are several.
@@ -72,6 +81,8 @@ def foundation_model(model_config: Any) -> torch.nn.Module | None:
             "anchor on as weak_anchor, or weak_anchor: none"
         )
     arguments = dict(builders[0])
+    if eager:
+        arguments["compile_mode"] = "eager"
     return _sole_model(get_method(arguments.pop("_target_"))(**arguments))
 
 
@@ -81,11 +92,6 @@ def load_anchor_model(path: str) -> torch.nn.Module:
     Raises:
         WeakLossError: if the file is missing or cannot be read.
     """
-    if path == TANGENT:
-        raise WeakLossError(
-            "weak_anchor: tangent is for MACE only: take auto, the model that training starts "
-            "from, or a package or checkpoint"
-        )
     if not path.startswith("nequip.net:") and not Path(path).is_file():
         raise WeakLossError(f"weak_anchor: there is no file '{path}'")
     try:

@@ -14,6 +14,7 @@ from mace_weak.evidence import Knowledge
 from mace_weak.nequip.anchor import Anchor
 from mace_weak.nequip.fields import ANCHOR_ENERGY, ANCHOR_FORCES, STRUCTURE
 from mace_weak.nequip.graphs import Graph, inputs_of
+from mace_weak.nequip.tangent_anchor import TangentAnchor
 from mace_weak.potentials import Sample
 
 
@@ -88,7 +89,7 @@ def knowledge(
 
 
 def anchor_dataset_labels(
-    anchor: Anchor, dataset: Any, *, batch_size: int, device: torch.device
+    anchor: Anchor | TangentAnchor, dataset: Any, *, batch_size: int, device: torch.device
 ) -> list[Sample]:
     """E₀(S) and F₀(S) of each structure of a data set, on the CPU, in order."""
     loader: DataLoader = DataLoader(

@@ -31,9 +31,11 @@ from mace_weak.nequip.dataset import (
 from mace_weak.nequip.fields import ANCHOR_ENERGY, ANCHOR_FORCES
 from mace_weak.nequip.graphs import Graph, atoms_of, inputs_of, per_structure
 from mace_weak.nequip.potential import GraphPotential, Models
-from mace_weak.options import AUTO, NONE, WeakOptions
+from mace_weak.nequip.tangent_anchor import TangentAnchor, solved_anchor
+from mace_weak.options import AUTO, NONE, TANGENT, WeakOptions
 from mace_weak.potentials import Sample
 from mace_weak.step import Labels, step_residuals
+from mace_weak.tangent.fit import Settings
 from mace_weak.versions import DISTRIBUTION, installed
 
 logger = RankedLogger(__name__, rank_zero_only=True)
@@ -45,7 +47,7 @@ class WeakRun:
 
     course: Course
     models: Models
-    anchor: Anchor | None
+    anchor: Anchor | TangentAnchor | None
 
     def residuals(
         self,
@@ -92,7 +94,8 @@ def prepare_run(module: Any) -> WeakRun:
     options: WeakOptions = loss.options
     datamodule = trainer.datamodule
     models = Models.of(module.sole_model)
-    anchor = _make_anchor(module, options, explicit=loss.anchor_given)
+    foundation = _make_anchor(module, options, explicit=loss.anchor_given)
+    anchor: Anchor | TangentAnchor | None = foundation
     from_scratch = not any(foundation_builders(module.hparams["model"]))
     order = options.expansion_order(anchored=anchor is not None, from_scratch=from_scratch)
     (dataset,) = datamodule.train_dataset
@@ -103,6 +106,10 @@ def prepare_run(module: Any) -> WeakRun:
             "weak_direction: adversarial needs force labels or an anchor: give weak_anchor, or "
             "another direction"
         )
+    tangent = None
+    if options.anchor == TANGENT and foundation is not None:
+        tangent = _tangent_of(foundation, module, dataset)
+        anchor = tangent or foundation
     labels = None
     if anchor is not None:
         batch_size = datamodule.train_dataloader_config.get("batch_size", 1)
@@ -120,7 +127,10 @@ def prepare_run(module: Any) -> WeakRun:
         eligible=[True] * len(dataset),
     )
     n_types = len(module.sole_model.type_names)
-    course.weigh(knowledge(datamodule.train_dataset[0], n_types=n_types, fields=loss.fields))
+    if tangent is not None:
+        course.take_tangent()
+    else:
+        course.weigh(knowledge(datamodule.train_dataset[0], n_types=n_types, fields=loss.fields))
     if course.doubt:
         logger.warning(f"Weak losses: {course.doubt}")
     return WeakRun(course, models, anchor)
@@ -166,13 +176,14 @@ def _length(trainer: Any) -> float:
 def _make_anchor(module: Any, options: WeakOptions, *, explicit: bool) -> Anchor | None:
     if options.anchor == NONE:
         return None
-    if options.anchor == AUTO:
-        model = foundation_model(module.hparams["model"])
+    if options.anchor in (AUTO, TANGENT):
+        by_tangent = options.anchor == TANGENT
+        model = foundation_model(module.hparams["model"], eager=by_tangent)
         if model is None and explicit:
             raise WeakLossError(
-                "weak_anchor: auto needs a foundation model: build the model by ModelFromPackage "
-                "or ModelFromCheckpoint, or give a package or checkpoint as weak_anchor, or "
-                "weak_anchor: none"
+                f"weak_anchor: {options.anchor} needs a foundation model: build the model by "
+                "ModelFromPackage or ModelFromCheckpoint, or give a package or checkpoint as "
+                "weak_anchor, or weak_anchor: none"
             )
         if model is None:
             logger.warning(
@@ -185,6 +196,19 @@ def _make_anchor(module: Any, options: WeakOptions, *, explicit: bool) -> Anchor
         model = load_anchor_model(options.anchor)
     trained = module.sole_model
     return make_anchor(model, trained=trained, type_names=trained.type_names, device=module.device)
+
+
+def _tangent_of(anchor: Anchor, module: Any, dataset: Any) -> TangentAnchor | None:
+    """The tangent model of the anchor, where the labels settle the forces."""
+    trainer = module.trainer
+    settings = Settings(seed=trainer.datamodule.seed)
+    tangent = solved_anchor(
+        anchor, dataset, fields=module.loss.fields, settings=settings, trainer=trainer
+    )
+    account = tangent.tangent.account
+    say = logger.info if account.trusted else logger.warning
+    say(f"Weak losses: {account.as_an_anchor}")
+    return tangent if account.trusted else None
 
 
 def _sample(output: Graph, rows: Sequence[int], atoms: Tensor | slice) -> Sample:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nequip.data import AtomicDataDict
+from nequip.train import MeanSquaredError
+from torch import Tensor
 
 from mace_weak.errors import WeakLossError
 
@@ -15,6 +17,18 @@ STRESS = AtomicDataDict.STRESS_KEY
 # nequip's names of the energy metric, by whether it is per atom
 ENERGY_METRIC = {True: "per_atom_energy_mse", False: "total_energy_mse"}
 MANAGER = "nequip.train.MetricsManager"
+METRIC = "nequip.train.MeanSquaredError"
+OWN_METRIC = f"{__name__}.LabelledMeanSquaredError"
+
+
+class LabelledMeanSquaredError(MeanSquaredError):
+    """nequip's mean squared error, but zero in a batch of which no structure has the label.
+
+    The mean over nothing is NaN, and one such step would spoil the parameters.
+    """
+
+    def forward(self, preds: Tensor, target: Tensor) -> Tensor:
+        return super().forward(preds, target) if len(target) else preds.sum()
 
 
 def supervised_metrics(
@@ -23,6 +37,7 @@ def supervised_metrics(
     per_atom_energy: bool,
     per_type_forces_coeffs: Mapping[str, float] | None,
     ignore_nan: Mapping[str, bool],
+    metric: str = METRIC,
 ) -> list[dict[str, Any]]:
     """Configurations of the mean squared errors with a coefficient, under nequip's own names.
 
@@ -42,7 +57,7 @@ def supervised_metrics(
             f"negative one: coeffs: {{{ENERGY}: 1.0}} trains on energies alone, "
             f"{{{ENERGY}: 1.0, {FORCES}: 1.0}} on both"
         )
-    entries = [_entry(field, coeff, ignore_nan) for field, coeff in chosen.items()]
+    entries = [_entry(field, coeff, ignore_nan, metric) for field, coeff in chosen.items()]
     for entry in entries:
         if entry["field"] == ENERGY:
             entry["name"] = ENERGY_METRIC[per_atom_energy]
@@ -69,11 +84,11 @@ def supervised_loss(loss: Mapping[str, Any]) -> dict[str, Any]:
     return {"_target_": MANAGER, "metrics": [*metrics, *(loss.get("extra_metrics") or ())]}
 
 
-def _entry(field: str, coeff: float, ignore_nan: Mapping[str, bool]) -> dict[str, Any]:
+def _entry(field: str, coeff: float, ignore_nan: Mapping[str, bool], metric: str) -> dict[str, Any]:
     return {
         "name": f"{field}_mse",
         "field": field,
         "coeff": coeff,
-        "metric": {"_target_": "nequip.train.MeanSquaredError"},
+        "metric": {"_target_": metric},
         "ignore_nan": bool(ignore_nan.get(field, False)),
     }

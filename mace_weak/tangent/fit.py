@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mace_weak.compositions import fit_atoms
 from mace_weak.displacements import seeded_generator
-from mace_weak.errors import WeakLossError
 from mace_weak.tangent.evidence import Choice, Problem
 from mace_weak.tangent.gradients import (
     Coordinates,
@@ -22,11 +20,11 @@ from mace_weak.tangent.gradients import (
     coordinates_of,
     force_rows,
 )
+from mace_weak.tangent.labels import Labels, require_solvable, without_atoms
 from mace_weak.tangent.potential import TangentPotential
 from mace_weak.tangent.prior import TERMS, Directions
 from mace_weak.tangent.solution import Solution, solve
 
-MOST_LABELS = 4000
 # Directions of the weak prior: one for so many coordinates, within these numbers for a structure,
 # and no more than so many rows in all, whose Gram matrix is decomposed in a second.
 COORDINATES_PER_DIRECTION = 6
@@ -54,36 +52,6 @@ class Settings:
     probes: float = 1.0
     seed: int = 1
     memory: float = 4e9
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What is known of each structure, relative to the foundation model.
-
-    ``counts`` (n_structures, n_kinds) are the numbers of each kind of atom; ``energies``
-    (n_structures,) in eV are E_ref − E(θ₀), NaN where there is none; ``forces`` (n_atoms, 3) in
-    eV/Å are F_ref − F(θ₀), or None.
-    """
-
-    counts: np.ndarray
-    energies: np.ndarray
-    forces: Sequence[np.ndarray | None]
-
-    def __len__(self) -> int:
-        return len(self.energies)
-
-    @property
-    def count(self) -> int:
-        """Energies and components of forces."""
-        forces = sum(own.size for own in self.forces if own is not None)
-        return int(np.sum(np.isfinite(self.energies))) + forces
-
-    @property
-    def atoms_determined(self) -> bool:
-        """Whether the compositions determine the energy of each kind of atom by itself."""
-        counts = self.counts[np.isfinite(self.energies)]
-        present = counts[:, counts.any(axis=0)]
-        return bool(np.linalg.matrix_rank(present) == present.shape[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +90,21 @@ class Account:
         """
         harmless = self.force_change <= HARMLESS * self.force_error
         return self.explained >= SETTLED or harmless
+
+    @property
+    def as_an_anchor(self) -> str:
+        """Whether a training is anchored on the tangent model, for a log."""
+        if not self.trusted:
+            return (
+                f"the labels settle {100 * self.explained:.0f} % of the forces' variance, too "
+                "little for the tangent model as the anchor: anchored on the foundation model "
+                "instead"
+            )
+        return (
+            f"the tangent model expects force errors of {1e3 * self.force_error:.0f} meV/Å "
+            f"(foundation model: {1e3 * self.foundation_force_error:.0f}) and energy errors of "
+            f"{1e3 * self.energy_error:.2g} meV/atom"
+        )
 
     @classmethod
     def of(cls, solution: Solution, sizes: np.ndarray) -> Account:
@@ -200,13 +183,6 @@ def fit(
     return Tangent(coordinates, change, atoms + solution.shifts, account), solution
 
 
-def without_atoms(labels: Labels) -> tuple[np.ndarray, Labels]:
-    """Energies of the atoms (n_kinds,) in eV by least squares, and the labels without them."""
-    known = np.isfinite(labels.energies)
-    atoms = fit_atoms(labels.counts[known].astype(float), labels.energies[known]).energies
-    return atoms, replace(labels, energies=labels.energies - labels.counts @ atoms)
-
-
 def directions_for(n_atoms: int) -> int:
     """How many directions of the weak prior suit a structure: they grow with its coordinates."""
     fewest, most = DIRECTIONS
@@ -220,27 +196,6 @@ def spread(shares: Sequence[float], keys: Sequence[int]) -> list[int]:
         for key in keys
     ]
     return [int(share + chance) for share, chance in zip(shares, chances, strict=True)]
-
-
-def require_solvable(labels: Labels) -> None:
-    """Check the number of labels.
-
-    Raises:
-        WeakLossError: if there are none beyond the energies of the atoms, or too many.
-    """
-    if labels.count > MOST_LABELS:
-        raise WeakLossError(
-            f"{labels.count} labels (energies and components of forces) are more than the "
-            f"{MOST_LABELS} that are solved in closed form: with so many, train by "
-            "mace_run_train --loss=weak_taylor, or take fewer structures"
-        )
-    known = np.isfinite(labels.energies)
-    rank = np.linalg.matrix_rank(labels.counts[known]) if known.any() else 0
-    if labels.count - rank < 2:
-        raise WeakLossError(
-            f"{int(known.sum())} energies of {rank} independent compositions leave nothing to "
-            "learn beyond the energies of the atoms: add structures of the same composition"
-        )
 
 
 @dataclass(frozen=True)

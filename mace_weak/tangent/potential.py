@@ -70,3 +70,29 @@ def _along(
     ).sum()
     (each,) = torch.autograd.grad(total, mix, retain_graph=True)
     return energy + each, total
+
+
+@dataclass(frozen=True)
+class FrozenTangent:
+    """The tangent model as an anchor, in the precision ``dtype`` of a training; a ``Potential``.
+
+    ``at_rest`` are its labels of the structures themselves.
+    """
+
+    potential: TangentPotential
+    at_rest: Sample
+    dtype: torch.dtype
+
+    @property
+    def structure(self) -> Tensor:
+        return self.potential.structure
+
+    def rest(self) -> Sample:
+        return self.at_rest
+
+    def displaced(self, displacements: Tensor, *, forces: bool) -> Sample:
+        sample = self.potential.displaced(displacements.double(), forces=forces)
+        return Sample(
+            sample.energy.to(self.dtype),
+            None if sample.forces is None else sample.forces.to(self.dtype),
+        )

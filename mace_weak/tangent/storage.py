@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mace_weak.replacing import replacing
 from mace_weak.tangent.evidence import Choice
-from mace_weak.tangent.fit import Account, Labels, Settings, Tangent
+from mace_weak.tangent.fit import Account, Settings, Tangent, fit
 from mace_weak.tangent.gradients import Coordinates, Model, scales_of
+from mace_weak.tangent.labels import Labels
 
 
 def fingerprint(model: Model, labels: Labels, settings: Settings) -> str:
@@ -29,6 +30,40 @@ def fingerprint(model: Model, labels: Labels, settings: Settings) -> str:
     content = [list(model.keys), labels.counts.tolist(), labels.energies.tolist(), forces, terms]
     digest.update(json.dumps(content).encode())
     return digest.hexdigest()
+
+
+def solved(
+    model: Model,
+    labels: Labels,
+    settings: Settings,
+    path: Path,
+    *,
+    progress: Callable[[int], None] = lambda done: None,
+    say: Callable[[str], None] = lambda message: None,
+    first: bool = True,
+    barrier: Callable[[], object] = lambda: None,
+) -> Tangent:
+    """The tangent model of the labels: that of the file ``path``, or solved, and kept there.
+
+    Of several processes, which meet at the ``barrier``, the ``first`` solves.
+
+    Raises:
+        WeakLossError: if there are too few labels to learn from, or too many.
+    """
+    mark = fingerprint(model, labels, settings)
+    if not first:
+        barrier()
+    tangent = load(path, model.parameters, mark)
+    if tangent is None:
+        say(f"solving for the tangent model of {labels.count} labels")
+        tangent, _ = fit(model, labels, settings, progress=progress)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path, tangent, mark)
+    else:
+        say(f"the tangent model is that of {path}")
+    if first:
+        barrier()
+    return tangent
 
 
 def save(path: Path, tangent: Tangent, mark: str) -> None:
@@ -45,10 +80,8 @@ def save(path: Path, tangent: Tangent, mark: str) -> None:
         "account": json.dumps(asdict(tangent.account)),
         "mark": mark,
     }
-    partial = path.with_name(f"{path.name}.part")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **content)
-    os.replace(partial, path)
 
 
 def load(path: Path, parameters: Sequence[Tensor], mark: str) -> Tangent | None:

@@ -1,9 +1,10 @@
-"""Structures to distil from: those of a data set and displaced copies, by the tangent model."""
+"""Structures to distil from, those of a data set and displaced copies, and for how long."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,13 +14,68 @@ from mace_weak.tangent.fit import Tangent
 from mace_weak.tangent.gradients import Model
 
 LENGTHS = (0.05, 0.10, 0.15)  # Å, root mean square displacement of an atom
+COPIES = 4  # displaced ones of each structure
+LAST_LR = 0.02  # of the first
+STEPS, EPOCHS = 900, 15  # at least
+BATCH, LARGE = 5, 1000  # from so many lessons on, batches are twice as large
+ANCHORED_STEPS = 800
+ANCHORED_BATCH = 5
+ANCHORED_LR = 0.001
+VALID_FRACTION = 0.1  # of the labels, where these are learned themselves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long a host's trainer learns; the learning rate falls from ``lr`` in each epoch."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+
+    @property
+    def decay(self) -> float:
+        """Factor of the learning rate in each epoch."""
+        return LAST_LR ** (1 / self.epochs)
+
+
+def distilling(n_lessons: int) -> Schedule:
+    """For so many structures labelled by the tangent model."""
+    batch_size = BATCH if n_lessons < LARGE else 2 * BATCH
+    epochs = max(EPOCHS, round(STEPS * batch_size / n_lessons))
+    return Schedule(epochs=epochs, batch_size=batch_size, lr=0.005)
+
+
+def anchored_training(n_structures: int) -> Schedule:
+    """For the labels themselves, of so many structures, with the anchored loss."""
+    n_train = max(1, n_structures - max(1, round(VALID_FRACTION * n_structures)))
+    batch_size = max(1, min(ANCHORED_BATCH, n_train))
+    epochs = max(1, round(ANCHORED_STEPS / (n_train // batch_size)))
+    return Schedule(epochs=epochs, batch_size=batch_size, lr=ANCHORED_LR)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a host's trainer is given: a foundation model, a folder of work, files within it.
+
+    The ``train`` file has energies (``REF_energy``, eV) and, if ``forces``, forces (``REF_forces``,
+    eV/Å) of some or all. Without a ``valid`` file the trainer sets ``VALID_FRACTION`` apart.
+    """
+
+    foundation: Path
+    folder: Path
+    train: Path
+    valid: Path | None
+    forces: bool
+    schedule: Schedule
+    device: str
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
     """How many displaced copies each structure has, of ``lengths`` (Å) in turn."""
 
-    copies: int
+    copies: int = COPIES
     lengths: Sequence[float] = LENGTHS
     seed: int = 1
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import mace_host
-import numpy as np
-import processes
 import yaml
 from benchmark_cases import HERE, SCRATCH, Case, Data, Foundation, Method
 from benchmark_data import Files, some_of
 from mace_host import predict  # noqa: F401  (the same name for both hosts)
 
 from mace_weak.losses import LOSS_TERMS
-from mace_weak.tangent.evidence import Choice
-from mace_weak.tangent.fit import Account
 
+MODEL_SUFFIX = mace_host.MODEL_SUFFIX
 PACKAGES = ("mace-weak", "mace-torch", "torch")
 HEAD = "Default"
 EXTRA_HEAD = "extra"
@@ -30,36 +26,6 @@ MODEL_SETTINGS = (
 def refused(method: Method, data: Data) -> str | None:
     """Why a case cannot be trained here: MACE takes all."""
     return None
-
-
-class ClosedForm:
-    """``mace-weak finetune`` on a case, and its model."""
-
-    head = None
-    loss = processes.CLOSED_FORM
-
-    def __init__(self, case: Case, *, files: Files, foundation: str, device: str) -> None:
-        self.words = mace_host.closed_form_command(
-            foundation, files.train, device=device, seed=case.seed
-        )
-
-    def command(self) -> list[str]:
-        return self.words
-
-    def run(self, out: Path) -> Path:
-        """Fine-tune, or take the model of an earlier call; returns the model file."""
-        return mace_host.closed_form(out, self.words, quiet=True)
-
-    def measured(self, model: Path) -> dict[str, float]:
-        """The force error that the posterior expects, meV/Å, and whether it was taken."""
-        with np.load(model.with_name(f"{model.name}.work") / "solution.npz") as solution:
-            account = json.loads(str(solution["account"]))
-        choice = account.pop("choice")
-        account = Account(choice=Choice(**choice), **account)
-        return {
-            "expected_force_rmse": round(1e3 * account.force_error, 2),
-            "closed_form": account.trusted,
-        }
 
 
 def train_foundation(out: Path, name: str, source: Foundation, *, device: str) -> str:

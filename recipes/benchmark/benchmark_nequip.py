@@ -11,6 +11,8 @@ from benchmark_data import Files
 
 from mace_weak.command.checking.nequip_advice import per_type
 
+LONGER = 3  # epochs of a foundation model, for one of MACE's
+MODEL_SUFFIX = nequip_host.MODEL_SUFFIX
 PACKAGES = ("mace-weak", "nequip", "torch")
 SUPERVISED = "weighted"  # MACE's name of the supervised loss in ``cases.yaml``
 FOUNDATION = "molecules"  # the configurations of the quickstart have its elements
@@ -19,8 +21,7 @@ FOUNDATION = "molecules"  # the configurations of the quickstart have its elemen
 def refused(method: Method, data: Data) -> str | None:
     """Why a case cannot be trained here; None if it can."""
     others = {key for key in method.flags if key != "loss" and not key.startswith("weak_")}
-    by_mace = method.closed_form or method.foundation == SCRATCH
-    if method.labels != "energies" or others or by_mace:
+    if method.labels != "energies" or others or method.foundation == SCRATCH:
         return "the method is declared for MACE"
     if data.foundation != FOUNDATION:
         return f"there is no configuration for the foundation model '{data.foundation}'"
@@ -32,7 +33,7 @@ def train_foundation(out: Path, name: str, source: Foundation, *, device: str) -
         out,
         Path(source.train.file),
         name=f"foundation-{name}",
-        epochs=source.epochs,
+        epochs=LONGER * source.epochs,
         device=device,
         threads=2,
     )

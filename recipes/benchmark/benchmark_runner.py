@@ -21,6 +21,7 @@ import processes
 from ase import Atoms
 from ase.io import read, write
 from benchmark_cases import HERE, SCRATCH, Case, Foundation, Plan, located
+from benchmark_closed_form import ClosedForm
 from benchmark_data import LABELS, Files, frames_of, with_file, write_files, write_named
 from evaluate import errors_of
 from tqdm import tqdm
@@ -102,10 +103,11 @@ class Benchmark:
         data, method = self.plan.data[case.data], self.plan.methods[case.method]
         if method.closed_form:
             foundation = self.foundation(self.foundation_name(case))
-            return self.host.ClosedForm(
+            return ClosedForm(
                 case,
                 files=self.train_files[case],
                 foundation=foundation,
+                suffix=self.host.MODEL_SUFFIX,
                 device=self.options.device,
             )
         return self.host.Training(

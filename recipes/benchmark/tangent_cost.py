@@ -36,8 +36,9 @@ from step_cost_model import QUICKSTART, SIZES, element_numbers, make_model, make
 from step_cost_variants import VARIANTS, make_loss
 from tables import markdown_table, with_table, with_versions
 
-from mace_weak.mace.tangent import ParametricModel, composition
-from mace_weak.tangent.fit import Labels, Settings, fit
+from mace_weak.mace.tangent import ParametricModel
+from mace_weak.tangent.fit import Settings, fit
+from mace_weak.tangent.labels import Labels
 
 README = Path(__file__).with_name("README.md")
 STEPS = 800
@@ -98,7 +99,7 @@ def solution(count: int, molecules: int, size: str) -> tuple[float, int, int]:
     start = time.perf_counter()
     model = ParametricModel(make_model(size, numbers), data, device=torch.device("cpu"))
     energies = np.random.default_rng(1).normal(scale=0.1, size=count)
-    labels = Labels(composition(model), energies, [None] * count)
+    labels = Labels(model.counts, energies, [None] * count)
     tangent, _ = fit(model, labels, Settings())
     return time.perf_counter() - start, len(frames[0]), len(tangent.coordinates)
 
@@ -127,13 +128,14 @@ def apart(name: str) -> dict[str, float]:
 
 def whole(foundation: str) -> float:
     """Seconds of a whole ``mace-weak finetune`` over those of a whole plain training."""
+    import closed_form_call
     import mace_host
     from processes import SCRIPTS
 
     train = QUICKSTART / "ethanol_pbe_train.xyz"
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        finetune = mace_host.closed_form_command(foundation, train, device="cpu")
+        finetune = closed_form_call.command_of(foundation, train, device="cpu")
         plain = mace_host.train_command(
             mace_host.FINETUNE,
             f"--foundation_model={foundation}", f"--train_file={train}", "--loss=weighted",

@@ -20,6 +20,8 @@ from mace.calculators import foundations_models
 from mace_weak.losses import WITHOUT_TERMS
 
 HERE = Path(__file__).parent
+MODEL_SUFFIX = ".model"
+FOUNDATION_EPOCHS = 20
 EPOCH = re.compile(r"Epoch (\d+): head")
 FOUNDATION = HERE / "foundation.yaml"
 FINETUNE = HERE / "finetune.yaml"
@@ -83,37 +85,6 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
         epochs=options.epochs,
         threads=1,
         loss=case.loss,
-    )
-
-
-def in_closed_form(foundation: str, train: Path, options: argparse.Namespace) -> Path:
-    """The model of ``mace-weak finetune``, or that of an earlier call."""
-    return closed_form(
-        options.out, closed_form_command(foundation, train, device=options.device), quiet=False
-    )
-
-
-def closed_form_command(foundation: str, train: Path, *, device: str, seed: int = 1) -> list[str]:
-    """All of the command line but the model file."""
-    settings = [f"--device={device}", f"--seed={seed}"]
-    return ["mace-weak", "finetune", str(foundation), str(train), *settings]
-
-
-def closed_form(out: Path, command: list[str], *, quiet: bool) -> Path:
-    """Run ``mace-weak finetune``, or take the model of an earlier call; returns the model file."""
-    return processes.trained(
-        out,
-        processes.CLOSED_FORM,
-        command,
-        FINETUNE,
-        product="model.model",
-        place="--out={folder}/model.model",
-        epochs=1,
-        epoch=EPOCH,
-        threads=1,
-        loss=processes.CLOSED_FORM,
-        quiet=quiet,
-        accepted=(0, 1),
     )
 
 

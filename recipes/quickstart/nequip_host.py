@@ -22,10 +22,17 @@ from mace_weak.command.models import Model, load_model
 from mace_weak.nequip.train import LOSS_CLASSES
 
 HERE = Path(__file__).parent
+MODEL_SUFFIX = ".ckpt"
+FOUNDATION_EPOCHS = 60
 EPOCH = re.compile(r"Epoch (\d+):")
 CONFIGURATIONS = HERE.parent / "sparse_data"
 SCRATCH = CONFIGURATIONS / "nequip_scratch.yaml"
 FINETUNE = CONFIGURATIONS / "nequip_finetune.yaml"
+FOUNDATION_MODEL = tuple(
+    f"training_module.model.{name}={value}"
+    for name, value in {"num_features": 32, "l_max": 2, "radial_mlp_width": 64}.items()
+)
+LAST_LR = 0.013  # of the first, of the foundation model
 LAST = "last.ckpt"  # with a handful of energies for validation, the best one is chance
 VALIDATION = ("data.split_dataset.train=0.8", "data.split_dataset.val=0.2")
 LOADING = threading.Lock()  # nequip loads by torch.fx, which is not made for threads
@@ -49,7 +56,8 @@ def train_foundation(
         f"train_file={data}",
         "data.split_dataset.train=0.95",
         "data.split_dataset.val=0.05",
-        "training_module.lr_scheduler.scheduler.gamma=0.8",
+        *FOUNDATION_MODEL,
+        f"training_module.lr_scheduler.scheduler.gamma={LAST_LR ** (1 / epochs):.6g}",
         f"shifts={per_type(labelled_atomic_energies(data))}",
         f"trainer.accelerator={accelerator(device)}",
         epochs=epochs,

@@ -18,9 +18,11 @@ from tqdm import tqdm
 from mace_weak.evidence import ENOUGH
 from mace_weak.likeness import FEWEST, KNOWN
 from mace_weak.losses import LOSS_TERMS
+from mace_weak.nequip import teaching as nequip
 from mace_weak.options import AUTO, OPTIONS
 from mace_weak.tangent.evidence import AMPLITUDE, NOISE, WEIGHT
 from mace_weak.tangent.fit import DIRECTIONS, HARMLESS, MOST_WEAK_ROWS, SETTLED, Settings
+from mace_weak.tangent.teaching import COPIES, LARGE, distilling
 from mace_weak.weights import default_weights
 
 CLOSED_FORM = "finetune"
@@ -31,7 +33,7 @@ def trained(
     out: Path,
     name: str,
     command: Sequence[str],
-    config: Path,
+    config: Path | None,
     *,
     product: str,
     place: str,
@@ -49,7 +51,8 @@ def trained(
     that a model is taken only if it was trained alike. The file ``seconds`` in it has the time.
     ``accepted`` are the exit statuses of a success.
     """
-    content = " ".join(filter(None, [*command, config.read_text(), defaults_of(loss)]))
+    configured = config.read_text() if config else None
+    content = " ".join(filter(None, [*command, configured, defaults_of(loss)]))
     folder = out / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     if not (folder / product).exists():
         start = time.perf_counter()
@@ -69,7 +72,10 @@ def defaults_of(loss: str | None) -> str:
     """
     if loss == CLOSED_FORM:
         priors = f"{NOISE}, {AMPLITUDE}, {WEIGHT}, taken at {SETTLED} or {HARMLESS:.2f}"
-        return f"{Settings()}, {DIRECTIONS} directions, {MOST_WEAK_ROWS} rows, priors {priors}"
+        solved = f"{Settings()}, {DIRECTIONS} directions, {MOST_WEAK_ROWS} rows, priors {priors}"
+        schedules = [by(count) for by in (distilling, nequip.distilling) for count in (250, LARGE)]
+        clipped = f"{nequip.FORCES_WEIGHT} forces, clipped at {nequip.CLIP}"
+        return f"{solved}; {COPIES} copies, {schedules}, {clipped}"
     if loss not in LOSS_TERMS:
         return ""
     anchored, plain = (default_weights(loss, anchored=anchored) for anchored in (True, False))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from arguments import DATA, add_training_arguments
 from cases import COMPARISON, SWEEP
+from closed_form_call import command_of, finetuned
 from evaluate import Errors, draw_parity, errors_of, errors_table
 from tables import with_table
 from tqdm import tqdm
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to write to; default: results/HOST")
     add_training_arguments(parser)
     parser.add_argument("--foundation-data", type=Path, default=DATA / "molecules_gfn1.xyz")
-    parser.add_argument("--foundation-epochs", type=int, default=20)
+    parser.add_argument("--foundation-epochs", type=int, help="default: 20, by NequIP 60")
     parser.add_argument("--train", type=Path, default=CBS / "train.xyz")
     parser.add_argument("--test", type=Path, default=CBS / "test.xyz")
     parser.add_argument("--epochs", type=int, default=100, help="epochs of fine-tuning")
@@ -46,7 +47,7 @@ def main() -> None:
     foundation = options.foundation or host.train_foundation(
         options.out,
         options.foundation_data,
-        epochs=options.foundation_epochs,
+        epochs=options.foundation_epochs or host.FOUNDATION_EPOCHS,
         device=options.device,
         threads=options.processes,
     )
@@ -54,8 +55,9 @@ def main() -> None:
     with ThreadPoolExecutor(options.processes) as pool:  # one thread each
         fine_tune = partial(host.fine_tune, foundation=foundation, options=options)
         models = dict(zip(cases, pool.map(fine_tune, cases.values()), strict=True))
-    if options.host == "mace" and not options.sweep:
-        models["finetune"] = host.in_closed_form(foundation, options.train, options)
+    if not options.sweep:
+        command = command_of(foundation, options.train, device=options.device)
+        models["finetune"] = finetuned(options.out, command, suffix=host.MODEL_SUFFIX, quiet=False)
     if Path(foundation).is_file():
         models = {"foundation model": foundation, **models}
     errors: dict[str, Errors] = {

@@ -63,7 +63,7 @@ CASES = {
     "tangent anchor with an order": (
         TUNE,
         ["--weak_anchor=tangent", "--weak_order=1"],
-        "--weak_order has no effect with --weak_anchor=tangent",
+        "weak_order has no effect with weak_anchor tangent",
     ),
     "order 0, no anchor": (FRESH, ["--weak_order=0"], "would hold the forces at zero"),
     "anchor missing": (FRESH, ["--weak_anchor=no.model"], "there is no file 'no.model'"),

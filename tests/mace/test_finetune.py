@@ -6,10 +6,8 @@ import fcntl
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 
 import mace_host
 import numpy as np
@@ -19,6 +17,7 @@ from ase.io import read, write
 from ase.units import Hartree
 from console import COMMAND, mace_weak, result_of, rows_of
 from datafiles import QUICKSTART, RECIPES
+from finetuning import killed_when
 from mace.calculators import MACECalculator
 from predictions import calculated
 from training import atomic_energies, train
@@ -116,22 +115,6 @@ def test_nothing_is_overwritten_without_saying(finetuning, foundation):
     done = mace_weak("finetune", foundation, ETHANOL, f"--out={out}")
     assert done.returncode == 2
     assert "exists: name another --out, or add --overwrite" in done.stderr
-
-
-def killed_when(condition, *arguments: object) -> None:
-    """Run the command, and kill it and its trainer when the condition holds."""
-    process = subprocess.Popen(
-        [COMMAND, *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    while not condition():
-        assert process.poll() is None, "it ended before the condition held"
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def test_a_killed_run_goes_on_to_the_same_solution(finetuning, foundation, tmp_path):

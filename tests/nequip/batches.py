@@ -17,6 +17,13 @@ def batch_of(
     frames: Sequence[Atoms], *, types: Sequence[str] = MOLECULE_TYPES
 ) -> AtomicDataDict.Type:
     """A batch as the data module would make it, the structures numbered from 0."""
+    return AtomicDataDict.batched_from_list(data_of(frames, types=types))
+
+
+def data_of(
+    frames: Sequence[Atoms], *, types: Sequence[str] = MOLECULE_TYPES
+) -> list[AtomicDataDict.Type]:
+    """The structures by themselves, numbered from 0."""
     transforms = [
         ChemicalSpeciesToAtomTypeMapper(list(types)),
         NeighborListTransform(r_max=CUTOFF),
@@ -27,4 +34,4 @@ def batch_of(
         for transform in transforms:
             data = transform(data)
         data_list.append({**data, STRUCTURE: torch.tensor([[number]])})
-    return AtomicDataDict.batched_from_list(data_list)
+    return data_list

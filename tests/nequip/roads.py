@@ -31,6 +31,14 @@ class Start:
         config["training_module"]["model"] = shifted(model, file)
         return config
 
+    def settled(self, model: Config | None = None, **changes: Any) -> Config:
+        """Enough energies for the tangent model to settle the forces."""
+        config = self.tuned(model, **changes)
+        config["data"]["split_dataset"] = {
+            "file_path": str(self.files.ethanols), "train": 0.9, "val": 0.1
+        }  # fmt: skip
+        return config
+
     def reweighted(self) -> Config:
         config = self.scratch()
         config["trainer"]["callbacks"].append(
@@ -68,6 +76,7 @@ class Start:
 ALLEGRO_KEYS = ("seed", "model_dtype", "type_names", "r_max", "avg_num_neighbors")
 DTYPE = "training_module__model__model_dtype"
 MODULE = "training_module___target_"
+TANGENT = {"weak_anchor": "tangent"}
 SCHEDULE_FREE = {
     MODULE: "nequip.train.ScheduleFreeLightningModule",
     "training_module__optimizer": {"_target_": "schedulefree.AdamWScheduleFree", "lr": 0.01},
@@ -116,6 +125,25 @@ ROADS: dict[str, Road] = {
     "reference labels": Road(
         lambda start: start.tuned(forces=True), options={"weak_labels": "reference"}
     ),
+    "tangent anchor": Road(lambda start: start.settled(), options=TANGENT),
+    "tangent anchor, from a checkpoint": Road(
+        lambda start: start.settled(from_checkpoint(start.foundation_checkpoint)), options=TANGENT
+    ),
+    "tangent anchor, energies and forces": Road(
+        lambda start: start.tuned(forces=True), options=TANGENT
+    ),
+    "tangent anchor, both terms, EMA": Road(
+        lambda start: start.settled(**{MODULE: "nequip.train.EMALightningModule"}),
+        "weak_piwsl",
+        TANGENT,
+    ),
+    "tangent anchor, schedule-free optimiser": Road(
+        lambda start: start.settled(**SCHEDULE_FREE), options=TANGENT
+    ),
+    "tangent anchor, `compile_mode: compile` of the trained model": Road(
+        lambda start: start.settled({**from_package(start.foundation), "compile_mode": "compile"}),
+        options=TANGENT,
+    ),
     "every second step, half of the structures": Road(
         lambda start: start.scratch(),
         "weak_piwsl",
@@ -136,6 +164,15 @@ OTHER_ROADS: dict[str, str] = {
     ),
     "DDP, plain and `SimpleDDPStrategy`: two gloo processes equal one": (
         "test_distributed.py::test_two_processes_equal_one_on_the_joint_batch"
+    ),
+    "tangent anchor, restart: goes on with the same solution": (
+        "test_restart.py::test_a_restart_keeps_the_tangent_model"
+    ),
+    "tangent anchor, DDP: solved once": (
+        "test_distributed.py::test_two_processes_share_one_tangent_model"
+    ),
+    "tangent anchor, labels that leave the forces open: the foundation model is the anchor": (
+        "test_loss.py::test_labels_that_leave_the_forces_open_are_anchored_on_the_foundation"
     ),
     "gradient accumulation: two half batches equal one": (
         "test_loss.py::test_accumulated_batches_equal_one_batch"

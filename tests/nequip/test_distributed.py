@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from commands import trained
+from roads import Start
 from training import changed, weak_config
 
 STRATEGIES = {
@@ -49,3 +51,21 @@ def test_two_processes_equal_one_on_the_joint_batch(tmp_path, finetune, strategy
         assert two.column(name) == pytest.approx(one.column(name), rel=1e-3)
         assert max(two.column(name)) > 0
     torch.testing.assert_close(two.parameters, one.parameters, rtol=1e-4, atol=1e-6)
+
+
+def test_two_processes_share_one_tangent_model(tmp_path, files, foundation, foundation_checkpoint):
+    start = Start(files, foundation, foundation_checkpoint)
+    config = weak_config(changed(start.settled(), trainer__max_epochs=1), weak_anchor="tangent")
+    one = trained(tmp_path / "one", config)
+    two = trained(
+        tmp_path / "two",
+        changed(
+            config,
+            data__train_dataloader__batch_size=2,
+            trainer__devices=2,
+            trainer__strategy=STRATEGIES["plain"],
+        ),
+    )
+    changes = [np.load(run.checkpoint.with_name("tangent.npz"))["change"] for run in (one, two)]
+    np.testing.assert_allclose(changes[1], changes[0], rtol=1e-3, atol=1e-6)
+    assert max(two.column("weak_forces")) > 0

@@ -208,6 +208,20 @@ def test_an_anchor_of_another_surface_is_warned_of(tmp_path, files, foundation, 
     assert max(run.column("weak_taylor")) > 0
 
 
+def test_labels_that_leave_the_forces_open_are_anchored_on_the_foundation(
+    tmp_path, finetune, caplog
+):
+    """The run is that of weak_anchor auto, step by step."""
+    runs = [
+        train(tmp_path / anchor, weak_config(finetune, weak_anchor=anchor))
+        for anchor in ("auto", "tangent")
+    ]
+    assert "too little for the tangent model as the anchor" in caplog.text
+    for name in ("supervised", "weak_taylor"):
+        assert runs[1].column(name) == runs[0].column(name)
+    assert max(runs[1].column("weak_forces")) == 0
+
+
 def test_accumulated_batches_equal_one_batch(tmp_path, finetune):
     """Two batches of two structures, or one of four: the displacements are those structures'."""
     config = changed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -23,13 +24,13 @@ __all__ = ["frames", "system"]  # fixtures
 pytestmark = pytest.mark.usefixtures("nequip_dtype")
 
 
-def model_of(types: list[str]) -> torch.nn.Module:
-    """A model in float64 with random weights."""
+def model_of(types: list[str], *, dtype: str = "float64", **arguments: Any) -> torch.nn.Module:
+    """A model with random weights."""
     from nequip.model import NequIPGNNModel
     from nequip.utils.global_state import set_global_state
 
     set_global_state()
-    config = {**scratch_model(types), "model_dtype": "float64"}
+    config = {**scratch_model(types), "model_dtype": dtype, **arguments}
     config.pop("_target_")
     return NequIPGNNModel(**config).train()
 

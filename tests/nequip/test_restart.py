@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from roads import Start
 from training import MODULES, changed, train, weak_config
 
 # the restarted run writes elsewhere, so that both stay to be compared
@@ -49,3 +50,23 @@ def test_a_plain_run_goes_on_plain_and_says_so(tmp_path, finetune, caplog):
     second = train(tmp_path / "second", weak_config(plain, weak_taylor_weight=100), restart)
     assert "weak_taylor" not in second.steps[0]
     assert "is of a run without a weak loss, and ckpt_path goes on without one" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty:UserWarning")
+def test_a_restart_keeps_the_tangent_model(tmp_path, files, foundation, foundation_checkpoint):
+    """It stands beside the checkpoints, and another folder solves for the same one."""
+    start = Start(files, foundation, foundation_checkpoint)
+    config = weak_config(
+        changed(start.settled(), trainer__max_epochs=3), weak_anchor="tangent", weak_every=2
+    )
+    whole = train(tmp_path / "whole", config)
+    (tmp_path / "again" / "checkpoints").mkdir(parents=True)
+    solution = whole.checkpoint.with_name("tangent.npz")
+    kept = tmp_path / "again" / "checkpoints" / solution.name
+    kept.write_bytes(solution.read_bytes())
+    before = kept.stat().st_mtime_ns
+    again = train(tmp_path / "again", config, f"++ckpt_path={whole.checkpoint_of(0)}")
+    assert kept.stat().st_mtime_ns == before
+    assert again.steps == [step for step in whole.steps if step["epoch"] >= 1]
+    assert max(again.column("weak_forces")) > 0
+    torch.testing.assert_close(again.parameters, whole.parameters, rtol=0, atol=0)

@@ -11,7 +11,7 @@ from potentials import pairwise
 from torch import Tensor
 
 from mace_weak.displacements import structure_key
-from mace_weak.tangent.fit import Labels
+from mace_weak.tangent.labels import Labels
 
 CENTRES = torch.linspace(0.8, 2.6, 7, dtype=torch.float64)  # Å
 WIDTH = 0.35  # Å

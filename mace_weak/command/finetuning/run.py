@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,23 +17,26 @@ from mace_weak.command.finetuning.account import (
     seconds_table,
     undecided,
 )
+from mace_weak.command.finetuning.hosts import Host, Parametric, host_for, named_by_host
+from mace_weak.command.finetuning.lessons import (
+    LABELS,
+    LESSONS,
+    VALIDATION,
+    write_labels,
+    write_lessons,
+)
 from mace_weak.command.finetuning.structures import Structures, labelled_structures
 from mace_weak.command.finetuning.work import Work, opened, require_same
 from mace_weak.command.frames import Keys
 from mace_weak.command.judging.evaluation import error_tables, judged
-from mace_weak.command.models import Model, host_of, load_model, predict, reading
+from mace_weak.command.models import Model, load_model, predict, reading
 from mace_weak.command.output import Result, Table
 from mace_weak.command.progress import counter, progress
 from mace_weak.command.trainer import run_trainer
-from mace_weak.errors import WeakLossError
-from mace_weak.tangent.fit import Labels, Settings, Tangent, fit, without_atoms
-from mace_weak.tangent.storage import fingerprint, load, save
-from mace_weak.tangent.teaching import Course
-from mace_weak.versions import MACE
-
-if TYPE_CHECKING:
-    from mace_weak.mace.finetuning import Predicted
-    from mace_weak.mace.tangent import ParametricModel
+from mace_weak.tangent.fit import Settings, Tangent
+from mace_weak.tangent.labels import Labels, Predicted, without_atoms
+from mace_weak.tangent.storage import solved
+from mace_weak.tangent.teaching import COPIES, Schedule, Task, anchored_training
 
 SOLUTION, OUTPUT = "solution.npz", "training.txt"
 CPU_MEMORY = 4.0  # GB
@@ -63,36 +65,26 @@ def finetuned(request: Request) -> Result:
     Raises:
         WeakLossError: if an argument, a file or a label cannot be used, or the trainer fails.
     """
-    if host_of(request.foundation) != MACE:
-        raise WeakLossError(
-            f"'{request.foundation}' is a model of NequIP: finetune takes models of MACE. Train by "
-            "nequip-train with mace_weak.nequip.train.WeakTaylorLoss (see mace-weak check)"
-        )
+    host = host_for(request.foundation)
+    request = replace(request, out=named_by_host(request.out, host))
     inputs = [path for path in (request.train, request.test) if path is not None]
     work = opened(request.out, inputs=inputs, overwrite=request.overwrite)
     with work.timed("checks"):
         structures = labelled_structures(request.train, request.keys)
         require_same(work, contents_of(request))
-        foundation = load_model(_single_headed(request, work), device=request.device)
+        with reading(request.foundation):
+            start = host.save_foundation(
+                request.foundation, work.folder, head=request.head, device=request.device
+            )
+        foundation = load_model(str(start), device=request.device)
         result = findings_of(request, foundation)
     if any(finding.wrong for finding in result.findings):
         result.notes.append("Nothing was trained: correct what is wrong above first.")
         work.clear()
         return result
     work.mark(contents_of(request))
-    Finetuning(request, work, foundation, structures).run(result)
+    Finetuning(request, work, host, start, foundation, structures).run(result)
     return result
-
-
-def _single_headed(request: Request, work: Work) -> str:
-    """The file of the foundation model with the head that is trained, in the folder of work."""
-    with reading(request.foundation):
-        from mace_weak.mace.finetuning import FOUNDATION, save_foundation
-
-        path = work.folder / FOUNDATION
-        if not path.is_file():
-            save_foundation(request.foundation, path, head=request.head, device=request.device)
-    return str(path)
 
 
 def contents_of(request: Request) -> dict[str, object]:
@@ -123,22 +115,21 @@ def findings_of(request: Request, foundation: Model) -> Result:
 
 @dataclass
 class Finetuning:
-    """One fine-tuning by MACE."""
+    """One fine-tuning by a host, from the file ``start``, which holds the ``foundation`` model."""
 
     request: Request
     work: Work
-    foundation: Any  # a SavedModel of mace_weak.mace.saved, whose host may be absent
+    host: Host
+    start: Path
+    foundation: Model
     structures: Structures
 
     def run(self, result: Result) -> None:
-        from mace_weak.mace.finetuning import parametric_model
-        from mace_weak.mace.tangent import predicted
-
         frames = self.structures.frames
         with self.work.timed("solution"):
-            model = parametric_model(self.foundation, frames)
+            model = self.host.parametric_model(self.foundation, frames)
             with counter("foundation", total=len(frames)) as done:
-                start = predicted(model, done)
+                start = model.predicted(done)
             labels = self.labels(model, start)
             tangent = self.solution(model, labels)
         decided = undecided(tangent.account)
@@ -151,39 +142,23 @@ class Finetuning:
                 result.findings.append(decided)
                 shifts = self.by_element(without_atoms(labels)[0])
                 self.train_anchored(shifts)
-                self.deliver({})
+                self.deliver(dict.fromkeys(shifts, 0.0))
         result.written.append(self.request.out)
         result.tables += [chosen_table(tangent.account), expected_table(tangent.account, decided)]
         result.tables += self.tested()
         result.tables.append(seconds_table(self.work.seconds))
         result.notes += self.notes(shifts, determined=labels.atoms_determined)
 
-    def labels(self, model: ParametricModel, start: Predicted) -> Labels:
-        """The labels relative to the foundation model."""
-        from mace_weak.mace.tangent import composition
+    def labels(self, model: Parametric, start: Predicted) -> Labels:
+        """The labels relative to the model."""
+        own = self.structures
+        return Labels.beyond(start, model.counts, own.energies, own.forces)
 
-        structures = self.structures
-        return Labels(
-            composition(model),
-            structures.energies - start.energies,
-            [
-                None if own is None else own - there
-                for own, there in zip(structures.forces, start.forces, strict=True)
-            ],
-        )
-
-    def solution(self, model: ParametricModel, labels: Labels) -> Tangent:
+    def solution(self, model: Parametric, labels: Labels) -> Tangent:
         """The tangent model, solved or as an earlier call left it."""
         settings = Settings(seed=self.request.seed, memory=self.memory())
-        mark = fingerprint(model, labels, settings)
-        path = self.work.folder / SOLUTION
-        known = load(path, model.parameters, mark)
-        if known is not None:
-            return known
         with counter("gradients", total=len(labels)) as done:
-            tangent, _ = fit(model, labels, settings, progress=done)
-        save(path, tangent, mark)
-        return tangent
+            return solved(model, labels, settings, self.work.folder / SOLUTION, progress=done)
 
     def memory(self) -> float:
         """Bytes that the gradients may take."""
@@ -195,34 +170,17 @@ class Finetuning:
             return GPU_SHARE * torch.cuda.mem_get_info(self.request.device)[0]
         return 1e9 * CPU_MEMORY
 
-    def distil(
-        self, model: ParametricModel, tangent: Tangent, start: Predicted, labels: Labels
-    ) -> None:
-        """Let MACE's trainer learn from the tangent model."""
-        from mace_weak.mace import finetuning as of_mace
-
-        folder = self.work.folder
-        if self.work.has(of_mace.PRODUCT):
-            return
-        if not self.work.has(of_mace.LESSONS):
-            with counter("lessons", total=len(self.structures.frames)) as done:
-                of_mace.write_lessons(
-                    folder,
-                    self.structures.frames,
-                    model=model,
-                    tangent=tangent,
-                    start=start,
-                    energies=self.structures.energies - labels.counts @ tangent.shifts,
-                    forces=self.structures.forces,
-                    course=Course(copies=of_mace.COPIES, seed=self.request.seed),
-                    progress=done,
-                )
-        settings = of_mace.distilling(len(self.structures.frames) * (1 + of_mace.COPIES))
-        arguments = of_mace.distilling_arguments(
-            self.foundation, folder.resolve(), settings,
-            device=self.request.device, seed=self.request.seed,
-        )  # fmt: skip
-        self.train(arguments, settings.epochs)
+    def distil(self, model: Parametric, tangent: Tangent, start: Predicted, labels: Labels) -> None:
+        """Let the host's trainer learn from the tangent model."""
+        frames = self.structures.frames
+        if not self.work.has(LESSONS):
+            with counter("lessons", total=len(frames)) as done:
+                write_lessons(
+                    self.work.folder, self.structures, model=model, tangent=tangent, start=start,
+                    labels=labels, seed=self.request.seed, progress=done,
+                )  # fmt: skip
+        task = self.task(LESSONS, VALIDATION, self.host.distilling(len(frames) * (1 + COPIES)))
+        self.train(task, self.host.distilling_arguments(self.foundation, task))
 
     def shifts_of_trained(self) -> np.ndarray:
         """Shifts of the atoms' energies (eV) that take the trained model to the labels.
@@ -230,40 +188,42 @@ class Finetuning:
         Those of the tangent model are not its own: training carries over what energies differ in,
         and a constant only slowly.
         """
-        from mace_weak.mace.finetuning import PRODUCT, parametric_model
-        from mace_weak.mace.tangent import predicted
-
-        trained: Any = load_model(str(self.work.folder / PRODUCT), device=self.request.device)
-        model = parametric_model(trained, self.structures.frames)
+        product = str(self.work.folder / self.host.PRODUCT)
+        trained = load_model(product, device=self.request.device)
+        model = self.host.parametric_model(trained, self.structures.frames)
         with counter("energies", total=len(self.structures.frames)) as done:
-            return without_atoms(self.labels(model, predicted(model, done)))[0]
+            return without_atoms(self.labels(model, model.predicted(done)))[0]
 
     def train_anchored(self, shifts: Mapping[str, float]) -> None:
         """Train with the anchored Taylor loss instead: the energies do not determine the forces.
 
         ``shifts`` (eV) move the atoms' energies before.
         """
-        from mace_weak.mace import finetuning as of_mace
+        some_forces = write_labels(
+            self.work.folder, self.structures, missing_as_nan=self.host.MISSING_AS_NAN
+        )
+        n_labelled = int(np.sum(np.isfinite(self.structures.energies)))
+        task = self.task(LABELS, None, anchored_training(n_labelled), forces=some_forces)
+        self.train(task, self.host.anchored_arguments(self.foundation, task, shifts=shifts))
 
-        if self.work.has(of_mace.PRODUCT):
-            return
-        folder, own = self.work.folder, self.structures
-        of_mace.write_labels(folder, own.frames, own.energies.tolist(), own.forces)
-        settings = of_mace.anchored_training(int(np.sum(np.isfinite(own.energies))))
-        arguments = of_mace.anchored_arguments(
-            self.foundation, folder.resolve(), shifts=shifts, settings=settings,
+    def task(
+        self, train: str, valid: str | None, schedule: Schedule, *, forces: bool = True
+    ) -> Task:
+        """What the host's trainer is given, by names of files in the folder of work."""
+        folder = self.work.folder.resolve()
+        return Task(
+            foundation=self.start.resolve(), folder=folder, train=folder / train,
+            valid=None if valid is None else folder / valid, forces=forces, schedule=schedule,
             device=self.request.device, seed=self.request.seed,
         )  # fmt: skip
-        self.train(arguments, settings.epochs)
 
-    def train(self, arguments: Sequence[str], epochs: int) -> None:
-        """Run MACE's trainer, which keeps the folder locked even if this process is killed."""
-        from mace_weak.mace import finetuning as of_mace
-
-        output = self.work.folder / OUTPUT
+    def train(self, task: Task, arguments: Sequence[str]) -> None:
+        """Run the host's trainer, which keeps the folder locked even if this process is killed."""
+        if self.work.has(self.host.PRODUCT):
+            return
         run_trainer(
-            of_mace.COMMAND, arguments, output,
-            epochs=epochs, epoch=of_mace.EPOCH, kept_open=[self.work.lock],
+            self.host.COMMAND, arguments, self.work.folder / OUTPUT,
+            epochs=task.schedule.epochs, epoch=self.host.EPOCH, kept_open=[self.work.lock],
         )  # fmt: skip
 
     def by_element(self, shifts: np.ndarray) -> dict[str, float]:
@@ -272,9 +232,7 @@ class Finetuning:
 
     def deliver(self, shifts: Mapping[str, float]) -> None:
         """Write the model file, with the atoms' energies moved by ``shifts`` (eV)."""
-        from mace_weak.mace.finetuning import save_product
-
-        save_product(self.work.folder, self.request.out, shifts)
+        self.host.save_product(self.work.folder, self.request.out, shifts)
 
     def tested(self) -> list[Table]:
         """Errors on the test file before and after."""

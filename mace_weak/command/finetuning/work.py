@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mace_weak.command.selecting.selection import require_new
 from mace_weak.errors import WeakLossError
+from mace_weak.replacing import replacing
 
 MARK = "finetune.json"
 LOCK = "lock"
@@ -114,6 +115,5 @@ def require_same(work: Work, content: Mapping[str, object]) -> None:
 
 
 def _write(path: Path, content: Mapping[str, object]) -> None:
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(json.dumps(content))
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content))

@@ -12,14 +12,20 @@ from nequip.data import AtomicDataDict, Mean
 from nequip.train import MetricsManager
 from torch import Tensor
 
+from mace_weak.course import Course
 from mace_weak.errors import NonFiniteWeakLossError, WeakLossError
-from mace_weak.losses import loss_terms
+from mace_weak.losses import FORCES, loss_terms
 from mace_weak.nequip.fields import STRUCTURE
 from mace_weak.nequip.graphs import Graph, per_structure
 from mace_weak.nequip.run import WeakRun
-from mace_weak.nequip.supervised import ENERGY_METRIC, chosen_coeffs, supervised_metrics
+from mace_weak.nequip.supervised import (
+    ENERGY_METRIC,
+    OWN_METRIC,
+    chosen_coeffs,
+    supervised_metrics,
+)
 from mace_weak.option import PREFIX
-from mace_weak.options import OPTIONS, WeakOptions, refuse_idle
+from mace_weak.options import OPTIONS, TANGENT, WeakOptions, refuse_idle
 from mace_weak.penalties import squared
 from mace_weak.schedules import REFERENCE_LEARNING_RATE
 from mace_weak.step import require_finite
@@ -31,7 +37,8 @@ class WeakLoss(MetricsManager):
     The c_i and m_i are nequip's (normalised) coefficients and mean squared errors of energies,
     forces and stresses; c_E is the coefficient of the energy term, w_t the weight of the weak term
     relative to it, s the schedule and ℓ the square. With ``per_atom_energy: false`` the energy term
-    is that of total energies, and ℓ is of r, of order 0 of r√N.
+    is that of total energies, and ℓ is of r, of order 0 of r√N. Anchored on the tangent model, the
+    loss also has the mean square of the force components that differ from its own.
 
     Args:
         coeffs: coefficients of ``total_energy``, and optionally of ``forces`` and ``stress``
@@ -66,6 +73,7 @@ class WeakLoss(MetricsManager):
             per_atom_energy=per_atom_energy,
             per_type_forces_coeffs=per_type_forces_coeffs,
             ignore_nan=ignore_nan or {},
+            metric=OWN_METRIC,
         )
         metrics = [*instantiate(supervised, _convert_="all"), *(extra_metrics or ())]
         super().__init__(metrics, type_names=type_names)
@@ -75,7 +83,8 @@ class WeakLoss(MetricsManager):
         self.fields = list(chosen_coeffs(coeffs))
         self.ignore_nan = dict(ignore_nan or {})
         self.energy_metric = ENERGY_METRIC[per_atom_energy]
-        self.parts = {term: f"{PREFIX}{term}" for term in loss_terms(self.name)}
+        terms = [*loss_terms(self.name), *([FORCES] if options.anchor == TANGENT else [])]
+        self.parts = {term: f"{PREFIX}{term}" for term in terms}
         self.update({name: Mean() for name in self.parts.values()})
         self.run: WeakRun | None = None
         self.place = (0, 0)
@@ -127,15 +136,14 @@ class WeakLoss(MetricsManager):
             self[name].reset()
 
     def _require_finite_supervised(self) -> None:
-        """nequip's mean over no labels is NaN, and one such step would spoil the parameters."""
+        """One step with such a loss would spoil the parameters."""
         for name, entry in self.entries.items():
             value = self.metrics_values_step[name]
             if entry.coeff is not None and not math.isfinite(value):
                 epoch, step = self.place
                 raise NonFiniteWeakLossError(
                     f"the supervised loss is {value} ({name}) at epoch {epoch}, step {step}: lower "
-                    "the learning rate, or, with ignore_nan, see that every batch has a label "
-                    "(batch_size, drop_last). The checkpoints are intact."
+                    "the learning rate. The checkpoints are intact."
                 )
 
     def _with_parts(
@@ -164,10 +172,9 @@ class WeakLoss(MetricsManager):
             preds, target, rows=rows, structures=structures, terms=tuple(weights), epoch=epoch
         )
         sizes = per_structure(n_atoms, rows)
-        factor = 1 if self.per_atom_energy else sizes
         scale = self._energy_coefficient() / self.options.fraction
         penalties = {
-            term: scale * weights[term] * squared(factor * course.per_size(residual, sizes))
+            term: scale * weights[term] * self._penalty(course, term, residual, sizes)
             for term, residual in residuals.items()
         }
         require_finite(
@@ -183,6 +190,13 @@ class WeakLoss(MetricsManager):
             term: nothing.to(penalty).index_copy(0, where, penalty)
             for term, penalty in penalties.items()
         }
+
+    def _penalty(self, course: Course, term: str, residual: Tensor, sizes: Tensor) -> Tensor:
+        """ℓ of a term's residuals (n_rows,), of structures of these sizes."""
+        if term == FORCES:  # squared already
+            return residual
+        factor = 1 if self.per_atom_energy else sizes
+        return squared(factor * course.per_size(residual, sizes))
 
     def _energy_coefficient(self) -> float:
         coefficient = self.entries[self.energy_metric].coeff
@@ -227,5 +241,6 @@ def checked_options(name: str, given: Mapping[str, Any]) -> WeakOptions:
             f"coeffs, per_atom_energy, per_type_forces_coeffs, ignore_nan, extra_metrics, "
             f"{', '.join(keys)}"
         )
-    refuse_idle(name, given)
-    return WeakOptions.from_mapping(given)
+    options = WeakOptions.from_mapping(given)
+    refuse_idle(name, given, anchor=options.anchor)
+    return options

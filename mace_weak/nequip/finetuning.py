@@ -1,0 +1,148 @@
+"""A fine-tuning in closed form of a nequip model: what the command needs of nequip."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase import Atoms
+
+from mace_weak.errors import WeakLossError
+from mace_weak.nequip import configuration
+from mace_weak.nequip.saved import SHIFTS, SavedModel
+from mace_weak.nequip.tangent import ParametricModel
+from mace_weak.nequip.teaching import CLIP, FORCES_WEIGHT, distilling
+from mace_weak.replacing import replacing
+from mace_weak.tangent.teaching import VALID_FRACTION, Task
+
+__all__ = ["distilling"]  # one of what the command needs
+
+COMMAND = "nequip-train"
+MISSING_AS_NAN = True
+SUFFIXES = (configuration.CHECKPOINT,)
+NAME, RESTART = "finetuned", "restart"
+PRODUCT = f"{NAME}.ckpt"
+EPOCH = re.compile(r"Epoch (\d+):")
+
+
+def save_foundation(path: str, folder: Path, *, head: str | None, device: str) -> Path:
+    """The foundation model itself: checkpoints of a fine-tuning refer to its file.
+
+    Raises:
+        WeakLossError: if it is compiled, or a head is named.
+    """
+    if head is not None:
+        raise WeakLossError("--head has no effect: nequip's models have no heads")
+    configuration.require_trainable(path)
+    return Path(path)
+
+
+def parametric_model(saved: SavedModel, frames: Sequence[Atoms]) -> ParametricModel:
+    """The model as a function of its parameters, on some structures."""
+    graphs = [saved.calculator.atoms_to_data(atoms) for atoms in frames]
+    return ParametricModel(saved.calculator.model, graphs, device=saved.calculator.device)
+
+
+def distilling_arguments(saved: SavedModel, task: Task) -> list[str]:
+    """Arguments of ``nequip-train`` that write ``PRODUCT`` into the folder of the task.
+
+    All types and atomic energies of the foundation model stay as they are. A run that was stopped
+    goes on from its last checkpoint.
+    """
+    loss = configuration.energies_and_forces(forces=FORCES_WEIGHT)
+    return _configured(saved, task, loss, kind="nequip.train.EMALightningModule", shifts={})
+
+
+def anchored_arguments(saved: SavedModel, task: Task, *, shifts: Mapping[str, float]) -> list[str]:
+    """Arguments of ``nequip-train`` with the anchored Taylor loss on the labels themselves.
+
+    The atoms' energies are moved by ``shifts`` (eV); the last model is the result.
+    """
+    loss: dict[str, Any] = {
+        "_target_": "mace_weak.nequip.train.WeakTaylorLoss",
+        "coeffs": {"total_energy": 1.0},
+    }
+    if task.forces:
+        loss["coeffs"]["forces"] = 1.0
+        loss["ignore_nan"] = {"forces": True}
+    kind = "mace_weak.nequip.train.WeakEMALightningModule"
+    return _configured(saved, task, loss, kind=kind, shifts=shifts)
+
+
+def _configured(
+    saved: SavedModel,
+    task: Task,
+    loss: Mapping[str, Any],
+    *,
+    kind: str,
+    shifts: Mapping[str, float],
+) -> list[str]:
+    """Write the configuration into the folder of the task; returns how to call it."""
+    files: dict[str, Any] = {"train_file_path": str(task.train), "val_file_path": str(task.valid)}
+    if task.valid is None:
+        parts = {"train": 1 - VALID_FRACTION, "val": VALID_FRACTION}
+        files = {"split_dataset": {"file_path": str(task.train), **parts}}
+    schedule, restart = task.schedule, task.folder / f"{RESTART}.ckpt"
+    config = {
+        "run": ["train"],
+        "hydra": {"run": {"dir": str(task.folder / "logs")}},
+        "data": configuration.data_module(
+            saved, files, batch_size=schedule.batch_size, seed=task.seed
+        ),
+        "trainer": configuration.trainer(
+            task.folder,
+            {RESTART: 1, NAME: schedule.epochs},
+            epochs=schedule.epochs,
+            device=task.device,
+            clip=CLIP,
+        ),
+        "training_module": configuration.training_module(
+            _with_atomic_energies(saved, task.foundation, shifts),
+            loss,
+            lr=schedule.lr,
+            decay=schedule.decay,
+            forces=task.forces,
+            kind=kind,
+            ema_decay=0.99,
+        ),
+    }
+    if restart.is_file():
+        config["ckpt_path"] = str(restart)
+    return configuration.written(task.folder, config)
+
+
+def _with_atomic_energies(
+    saved: SavedModel, foundation: Path, shifts: Mapping[str, float]
+) -> dict[str, Any]:
+    """The foundation model with an energy for each type of atom, moved by ``shifts`` (eV).
+
+    Raises:
+        WeakLossError: if it has none.
+    """
+    model = configuration.model_from(foundation)
+    own = saved.atomic_energies
+    if own is None:
+        raise WeakLossError(
+            f"'{foundation}' has no energies of the atoms (per_type_energy_shifts), which would "
+            "take it to another level of theory: take a foundation model that has them"
+        )
+    moved = {name: energy + shifts.get(name, 0.0) for name, energy in own.items()}
+    modifier = {"modifier": "modify_PerTypeScaleShift", "shifts": moved}
+    return {"_target_": "nequip.model.modify", "modifiers": [modifier], "model": model}
+
+
+def save_product(folder: Path, out: Path, shifts: Mapping[str, float]) -> None:
+    """The trained checkpoint with the atoms' energies at the new level, as the file ``out``.
+
+    ``shifts`` in eV are by type. They are in all copies of the model that the checkpoint has.
+    """
+    checkpoint = torch.load(folder / PRODUCT, map_location="cpu", weights_only=False)
+    state = checkpoint["state_dict"]
+    for name in [name for name in state if name.endswith(f"{SHIFTS}.shifts")]:
+        moves = torch.tensor(list(shifts.values())).to(state[name]).view_as(state[name])
+        state[name] = state[name] + moves
+    with replacing(out) as partial:
+        torch.save(checkpoint, partial)

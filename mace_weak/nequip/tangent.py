@@ -1,0 +1,133 @@
+"""A nequip model as a function of its parameters, for the tangent model of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from nequip.data import AtomicDataDict
+from torch import Tensor
+
+from mace_weak.displacements import structure_key
+from mace_weak.nequip.graphs import Graph, displaced_replicas, inputs_of
+from mace_weak.nequip.potential import without_derivatives
+from mace_weak.nequip.saved import SHIFTS
+from mace_weak.tangent.labels import Predicted
+
+PER_BATCH = 16  # structures, where nothing is differentiated by parameters
+
+
+@dataclass(frozen=True)
+class ModelSurface:
+    """Energies of a nequip model, one without derivatives, on a graph; a ``Surface`` of the core.
+
+    They contain the energies of the atoms, which nequip adds in float64.
+    """
+
+    model: Any
+    graph: Graph
+
+    @property
+    def structure(self) -> Tensor:
+        return self.graph[AtomicDataDict.BATCH_KEY]
+
+    def energy(self, displacements: Tensor) -> tuple[Tensor, Tensor]:
+        replicas = displaced_replicas(self.graph, displacements)
+        positions = replicas[AtomicDataDict.POSITIONS_KEY].requires_grad_(True)
+        output = self.model(replicas)
+        energy = output[AtomicDataDict.TOTAL_ENERGY_KEY].view(len(displacements), -1)
+        return energy, positions
+
+
+class ParametricModel:
+    """A float64 copy of a nequip model on the structures of a data set; a ``Model`` of the core.
+
+    ``dataset`` gives nequip's graphs by number; ``adapt`` turns them into the model's, where these
+    know other types of atoms.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        dataset: Any,
+        *,
+        device: torch.device,
+        adapt: Callable[[Graph], Graph] = lambda graph: graph,
+    ) -> None:
+        self.model: Any = without_derivatives(double(model).to(device))
+        self.model.requires_grad_(True)
+        self.dataset = dataset
+        self.device = device
+        self.adapt = adapt
+        # the atoms' energies, where they are trainable, are what the shifts of the solution are
+        self.parameters = [
+            own
+            for name, own in self.model.named_parameters()
+            if own.is_floating_point() and not name.endswith(f"{SHIFTS}.shifts")
+        ]
+        structures = [dataset[number] for number in range(len(dataset))]
+        self.sizes = [len(one[AtomicDataDict.POSITIONS_KEY]) for one in structures]
+        self.keys = [
+            structure_key(
+                one[AtomicDataDict.POSITIONS_KEY],
+                one[AtomicDataDict.ATOM_TYPE_KEY].flatten().tolist(),
+            )
+            for one in structures
+        ]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Numbers of atoms of each of the model's types (n_structures, n_types)."""
+        n_types = len(self.model.type_names)
+        types = [
+            self.graph([number])[AtomicDataDict.ATOM_TYPE_KEY].flatten()
+            for number in range(len(self.sizes))
+        ]
+        return np.stack([torch.bincount(own, minlength=n_types).cpu().numpy() for own in types])
+
+    def predicted(self, progress: Callable[[int], None]) -> Predicted:
+        """Energies and forces of all structures; ``progress`` is called with how many are done."""
+        energies: list[float] = []
+        forces: list[np.ndarray] = []
+        for start in range(0, len(self.sizes), PER_BATCH):
+            numbers = range(start, min(start + PER_BATCH, len(self.sizes)))
+            surface = self.surface(numbers)
+            still = torch.zeros(1, len(surface.structure), 3, device=self.device)
+            energy, positions = surface.energy(still.double())
+            (gradient,) = torch.autograd.grad(energy.sum(), positions)
+            energies += energy[0].tolist()
+            sizes = [self.sizes[number] for number in numbers]
+            forces += [-part.cpu().numpy() for part in torch.split(gradient, sizes)]
+            progress(len(numbers))
+        return Predicted(np.array(energies), np.zeros(len(energies)), forces)
+
+    def surface(self, numbers: Sequence[int]) -> ModelSurface:
+        return ModelSurface(self.model, self.graph(numbers))
+
+    def graph(self, numbers: Sequence[int]) -> Graph:
+        """Structures as one batch that the model reads."""
+        batch = AtomicDataDict.batched_from_list([self.dataset[number] for number in numbers])
+        batch = AtomicDataDict.to_(batch, self.device)
+        return self.adapt(doubled(inputs_of(batch, self.model.model_input_fields, numbers)))
+
+
+def doubled(graph: Mapping[str, Tensor]) -> Graph:
+    """A graph in float64."""
+    return {
+        key: value.double() if value.is_floating_point() else value for key, value in graph.items()
+    }
+
+
+def double(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy in float64, for evaluation: its modules also say which precision they are of."""
+    copy = deepcopy(model).double()
+    copy.eval()
+    for module in copy.modules():
+        for name, value in list(vars(module).items()):
+            if value is torch.float32:
+                setattr(module, name, torch.float64)
+    return copy

@@ -1,0 +1,48 @@
+"""A case of the benchmark as a call of ``mace-weak finetune``, with a model of either host."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import closed_form_call
+import numpy as np
+import processes
+from benchmark_cases import Case
+from benchmark_data import Files
+
+from mace_weak.tangent.evidence import Choice
+from mace_weak.tangent.fit import Account
+
+
+class ClosedForm:
+    """``mace-weak finetune`` on a case, and its model, a file of this ``suffix``."""
+
+    head = None
+    loss = processes.CLOSED_FORM
+
+    def __init__(
+        self, case: Case, *, files: Files, foundation: str, suffix: str, device: str
+    ) -> None:
+        self.words = closed_form_call.command_of(
+            foundation, files.train, device=device, seed=case.seed
+        )
+        self.suffix = suffix
+
+    def command(self) -> list[str]:
+        return self.words
+
+    def run(self, out: Path) -> Path:
+        """Fine-tune, or take the model of an earlier call; returns the model file."""
+        return closed_form_call.finetuned(out, self.words, suffix=self.suffix, quiet=True)
+
+    def measured(self, model: Path) -> dict[str, float]:
+        """The force error that the posterior expects, meV/Å, and whether it was taken."""
+        with np.load(model.with_name(f"{model.name}.work") / "solution.npz") as solution:
+            account = json.loads(str(solution["account"]))
+        choice = account.pop("choice")
+        account = Account(choice=Choice(**choice), **account)
+        return {
+            "expected_force_rmse": round(1e3 * account.force_error, 2),
+            "closed_form": account.trusted,
+        }

@@ -1,0 +1,36 @@
+"""``mace-weak finetune`` as one of the trainings that are compared, with a model of either host."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import processes
+
+HERE = Path(__file__).parent
+PART = re.compile(r"^never (\d+)$")  # it counts no epochs where nobody looks on
+
+
+def command_of(foundation: str, train: Path, *, device: str, seed: int = 1) -> list[str]:
+    """All of the command line but the model file."""
+    settings = [f"--device={device}", f"--seed={seed}"]
+    return ["mace-weak", "finetune", str(foundation), str(train), *settings]
+
+
+def finetuned(out: Path, command: list[str], *, suffix: str, quiet: bool) -> Path:
+    """Run the command, or take the model of an earlier call; returns the model file."""
+    product = f"model{suffix}"
+    return processes.trained(
+        out,
+        processes.CLOSED_FORM,
+        command,
+        None,
+        product=product,
+        place=f"--out={{folder}}/{product}",
+        epochs=1,
+        epoch=PART,
+        threads=1,
+        loss=processes.CLOSED_FORM,
+        quiet=quiet,
+        accepted=(0, 1),
+    )

@@ -1,0 +1,146 @@
+"""``mace-weak finetune`` with NequIP's models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase.io import read, write
+from console import mace_weak, result_of
+from datafiles import RECIPES
+from finetuning import killed_when
+from predictions import calculated
+from stock import BUILD, ENERGY_OF, energy_in, stock, without_mace_weak
+
+from mace_weak.command.models import load_model
+
+__all__ = ["without_mace_weak"]  # a fixture
+
+CBS = RECIPES / "cbs_energy_only" / "data"
+TEST = CBS / "test.xyz"
+CHOSEN = "What the evidence chose"
+
+
+@pytest.fixture(scope="module")
+def ammonia(tmp_path_factory):
+    """Fifty coupled-cluster energies."""
+    path = tmp_path_factory.mktemp("ammonia") / "train ü=[1],2.xyz"  # Hydra's own signs
+    write(path, read(CBS / "train.xyz", ":50"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finetuning(foundation, ammonia):
+    """The command on them: what it says, and the checkpoint, whose name it completes."""
+    out = ammonia.with_name("tuned model")
+    found = result_of("finetune", foundation, ammonia, f"--out={out}", f"--test={TEST}")
+    return found, out.with_name("tuned model.ckpt")
+
+
+def forces(found) -> dict[str, float]:
+    rows = found["tables"]["Forces, meV/Å"]
+    return {row["model"]: row["RMSE"] for row in rows if row["of"] == "all"}
+
+
+def test_forces_improve_without_a_force_label(finetuning):
+    found, _ = finetuning
+    errors = forces(found)
+    assert errors["finetuned"] < 0.6 * errors["foundation model"]
+
+
+def test_the_energies_have_the_zero_of_the_labels(finetuning, ammonia, foundation):
+    _, out = finetuning
+    frames = read(ammonia, ":")
+    tuned, before = load_model(str(out)), load_model(str(foundation))
+    energies = [energy for energy, _ in calculated(tuned.calculator, frames)]
+    errors = np.array(energies) - [atoms.info["REF_energy"] for atoms in frames]
+    assert abs(errors.mean()) < 0.01  # eV
+    assert tuned.elements == before.elements
+    assert tuned.dtype == before.dtype
+    assert tuned.atomic_energies["O"] == pytest.approx(before.atomic_energies["O"])
+    assert tuned.atomic_energies["N"] < before.atomic_energies["N"] - 50
+
+
+def test_the_checkpoint_loads_and_is_packaged_where_mace_weak_is_not_installed(
+    finetuning, tmp_path, without_mace_weak
+):
+    _, out = finetuning
+    ((expected, _),) = calculated(load_model(str(out)).calculator, [read(TEST)])
+    loaded = stock(without_mace_weak, tmp_path, "-c", ENERGY_OF, out, TEST)
+    package = tmp_path / "tuned.nequip.zip"
+    stock(without_mace_weak, tmp_path, "-c", BUILD, "build", out, package)
+    packaged = stock(without_mace_weak, tmp_path, "-c", ENERGY_OF, package, TEST)
+    assert energy_in(loaded) == pytest.approx(expected, abs=1e-3)
+    assert energy_in(packaged) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_killed_run_goes_on_to_the_same_solution(finetuning, foundation, ammonia, tmp_path):
+    found, _ = finetuning
+    out = tmp_path / "tuned.ckpt"
+    work = tmp_path / "tuned.ckpt.work"
+    arguments = ("finetune", foundation, ammonia, f"--out={out}", f"--test={TEST}")
+    killed_when((work / "restart.ckpt").is_file, *arguments)
+    solved = (work / "solution.npz").stat().st_mtime_ns
+    again = result_of(*arguments)
+    assert (work / "solution.npz").stat().st_mtime_ns == solved
+    assert "Continuing training" in (work / "training.txt").read_text()
+    assert again["tables"][CHOSEN] == found["tables"][CHOSEN]
+    assert forces(again)["finetuned"] == pytest.approx(forces(found)["finetuned"], rel=0.1)
+
+
+def test_labels_that_leave_the_forces_open_are_trained_on_by_the_anchored_loss(
+    foundation, ammonia, tmp_path
+):
+    write(tmp_path / "train.xyz", read(ammonia, ":3"))
+    out = tmp_path / "tuned.ckpt"
+    found = result_of("finetune", foundation, tmp_path / "train.xyz", f"--out={out}")
+    assert any("anchored loss (weak_taylor) instead" in one["problem"] for one in found["findings"])
+    log = (tmp_path / "tuned.ckpt.work" / "training.txt").read_text()
+    assert "weak_taylor, weights relative to the energy term" in log
+    assert load_model(str(out)).atomic_energies["N"] < -50
+
+
+def test_forces_of_some_structures_are_learned_by_the_anchored_loss_too(foundation, tmp_path):
+    """nequip takes NaN for those that are missing."""
+    from mace_weak.command.finetuning.lessons import LABELS, write_labels
+    from mace_weak.command.finetuning.structures import labelled_structures
+    from mace_weak.command.frames import Keys
+    from mace_weak.command.trainer import run_trainer
+    from mace_weak.nequip import finetuning as host
+    from mace_weak.tangent.teaching import Schedule, Task
+
+    frames = read(TEST, ":6")
+    for atoms in frames[1:]:
+        del atoms.arrays["REF_forces"]
+    write(tmp_path / "train.xyz", frames)
+    structures = labelled_structures(tmp_path / "train.xyz", Keys())
+    assert write_labels(tmp_path, structures, missing_as_nan=host.MISSING_AS_NAN)
+    task = Task(
+        foundation=foundation, folder=tmp_path, train=tmp_path / LABELS, valid=None, forces=True,
+        schedule=Schedule(epochs=2, batch_size=2, lr=0.01), device="cpu", seed=1,
+    )  # fmt: skip
+    saved = load_model(str(foundation))
+    arguments = host.anchored_arguments(saved, task, shifts={})
+    run_trainer(host.COMMAND, arguments, tmp_path / "training.txt")
+    assert (tmp_path / host.PRODUCT).is_file()
+
+
+def test_a_checkpoint_is_a_foundation_model_too(foundation_checkpoint, ammonia, tmp_path):
+    out = tmp_path / "tuned.ckpt"
+    found = result_of("finetune", foundation_checkpoint, ammonia, f"--out={out}", f"--test={TEST}")
+    errors = forces(found)
+    assert errors["finetuned"] < 0.6 * errors["foundation model"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--head=Default",), "nequip's models have no heads"),
+        (("--out=/proc/absent/tuned.ckpt",), "cannot be written"),
+        (("--out=tuned.pt2",), "does not end in .ckpt"),
+    ],
+)
+def test_bad_use_ends_with_one_line(foundation, ammonia, tmp_path, flags, message):
+    done = mace_weak("finetune", foundation, ammonia, f"--out={tmp_path / 'tuned'}", *flags)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
