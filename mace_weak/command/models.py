@@ -124,13 +124,20 @@ def predict(model: Model, frames: Iterable[Atoms]) -> Iterator[Prediction]:
     """Predictions of the host's own calculator, one structure at a time.
 
     Raises:
-        WeakLossError: if a structure has an element that the model does not know.
+        WeakLossError: if a structure has an element that the model does not know, or the model
+            gives no forces.
     """
     for atoms in frames:
         require_elements(model, atoms)
         copy = bare(atoms)
         copy.calc = model.calculator
-        energy, forces = float(copy.get_potential_energy()), np.array(copy.get_forces())
+        energy = float(copy.get_potential_energy())
+        try:
+            forces = np.array(copy.get_forces())
+        except PropertyNotImplementedError as error:
+            raise WeakLossError(
+                "the model gives energies only: take the same model with forces"
+            ) from error
         yield Prediction(energy, forces, _stress(copy))
 
 

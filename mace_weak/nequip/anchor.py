@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mace_weak.errors import WeakLossError
 from mace_weak.nequip.graphs import Graph
-from mace_weak.nequip.potential import GraphPotential, Models
+from mace_weak.nequip.potential import GraphPotential, Models, gives_forces
 from mace_weak.potentials import Potential, Sample
 
 FOUNDATION_BUILDERS = ("ModelFromPackage", "ModelFromCheckpoint")
@@ -123,6 +123,11 @@ def make_anchor(
             " choose an anchor trained on all of them, or weak_anchor: none"
         )
     require_same_cutoff(model.metadata, trained.metadata)
+    if not gives_forces(model):
+        raise WeakLossError(
+            "the anchor gives no forces, as it was made with do_derivatives: false: choose another "
+            "anchor, or weak_anchor: none"
+        )
     frozen = deepcopy(model).to(device)
     frozen.requires_grad_(False)
     frozen.eval()

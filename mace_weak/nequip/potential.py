@@ -26,6 +26,12 @@ def force_output(model: torch.nn.Module) -> torch.nn.Module | None:
     return outermost if type(outermost).__name__ == FORCE_OUTPUT else None
 
 
+def gives_forces(model: Any) -> bool:
+    """Whether a ``GraphModel`` gives forces: not if it was made with ``do_derivatives: false``."""
+    derivatives = getattr(force_output(model), "do_derivatives", True)
+    return derivatives and AtomicDataDict.FORCE_KEY in model.irreps_out
+
+
 def without_derivatives(model: torch.nn.Module) -> torch.nn.Module:
     """``model`` for energies alone: all but its outermost module is shared with ``model``."""
     output = force_output(model)

@@ -19,7 +19,7 @@ from nequip.integrations.ase import NequIPCalculator
 from nequip.nn.graph_model import R_MAX_KEY, TYPE_NAMES_KEY
 
 from mace_weak.errors import WeakLossError
-from mace_weak.nequip.potential import without_derivatives
+from mace_weak.nequip.potential import gives_forces, without_derivatives
 
 COMPILED_SUFFIXES = (".pth", ".pt2")
 SHIFTS = "per_type_energy_scale_shift"  # nequip's name of the module with the atomic energies
@@ -88,13 +88,18 @@ def load_saved(path: str, *, device: str) -> SavedModel:
     """The model in a package, a checkpoint or a compiled file of nequip.
 
     Raises:
-        WeakLossError: if there is no such file.
+        WeakLossError: if there is no such file, or the model gives no forces.
     """
     if not Path(path).is_file():
         raise WeakLossError(f"there is no model file '{path}'")
     compiled = path.endswith(COMPILED_SUFFIXES)
     load = NequIPCalculator.from_compiled_model if compiled else NequIPCalculator._from_saved_model
     calculator = load(path, device=device, chemical_species_to_atom_type_map=True)
+    if not compiled and not gives_forces(calculator.model):
+        raise WeakLossError(
+            f"'{path}' gives energies only, as it was made with do_derivatives: false: take the "
+            "same model with forces"
+        )
     metadata = getattr(calculator.model, "metadata", None) or calculator.metadata
     return SavedModel(
         calculator, str(metadata[TYPE_NAMES_KEY]).split(" "), float(metadata[R_MAX_KEY])

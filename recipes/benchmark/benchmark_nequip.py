@@ -10,6 +10,7 @@ from benchmark_cases import SCRATCH, Case, Data, Foundation, Method
 from benchmark_data import Files
 
 from mace_weak.command.checking.nequip_advice import per_type
+from mace_weak.command.hydra import override
 
 LONGER = 3  # epochs of a foundation model, for one of MACE's
 MODEL_SUFFIX = nequip_host.MODEL_SUFFIX
@@ -66,11 +67,11 @@ class Training:
         options = {**method.flags, **({"weak_anchor": anchor} if anchor else {})}
         self.loss = loss = options.pop("loss")
         self.overrides = [
-            f"package={foundation}",
-            f"train_file={files.train}",
+            override("package", foundation),
+            override("train_file", files.train),
             "~data.split_dataset",
-            f"+data.train_file_path={files.train}",
-            f"+data.val_file_path={files.valid}",
+            override("+data.train_file_path", files.train),
+            override("+data.val_file_path", files.valid),
             f"data.seed={case.seed}",
             f"data.train_dataloader.batch_size={data.batch_size}",
             f"shifts={per_type(shifts)}",

@@ -26,7 +26,7 @@ def finetuned(out: Path, command: list[str], *, suffix: str, quiet: bool) -> Pat
         command,
         None,
         product=product,
-        place=f"--out={{folder}}/{product}",
+        place=lambda folder: f"--out={folder / product}",
         epochs=1,
         epoch=PART,
         threads=1,

@@ -114,7 +114,7 @@ def mace_run_train(
         train_command(config, *flags, epochs=epochs),
         config,
         product="model.model",
-        place="--work_dir={folder}",
+        place="--work_dir={}".format,
         epochs=epochs,
         epoch=EPOCH,
         threads=threads,

@@ -7,7 +7,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from cases import Case
 
 from mace_weak.command.atomic_energies import fit_composition
 from mace_weak.command.checking.nequip_advice import SUPERVISED_ALONE, per_type, shape_flags
+from mace_weak.command.hydra import override
 from mace_weak.command.models import Model, load_model
 from mace_weak.nequip.train import LOSS_CLASSES
 
@@ -53,7 +54,7 @@ def train_foundation(
         out,
         name,
         SCRATCH,
-        f"train_file={data}",
+        override("train_file", data),
         "data.split_dataset.train=0.95",
         "data.split_dataset.val=0.05",
         *FOUNDATION_MODEL,
@@ -75,9 +76,9 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
         options.out,
         case.name,
         FINETUNE,
-        f"package={foundation}",
+        override("package", foundation),
         *shape_flags(loaded(foundation)),
-        f"train_file={options.train}",
+        override("train_file", options.train),
         *VALIDATION,
         f"shifts={per_type(shifts)}",
         f"training_module.optimizer.lr={options.lr}",
@@ -116,7 +117,7 @@ def nequip_train(
         train_command(config, *overrides, epochs=epochs),
         config,
         product=product,
-        place="hydra.run.dir={folder}",
+        place=partial(override, "hydra.run.dir"),
         epochs=epochs,
         epoch=EPOCH,
         threads=threads,
@@ -146,11 +147,11 @@ def predict(model: str, structures: Path, device: str) -> list[Atoms]:
     with tempfile.TemporaryDirectory() as folder:
         processes.output_of(
             processes.SCRIPTS / "nequip-train", "-cp", HERE, "-cn", "nequip_test",
-            f"hydra.run.dir={folder}",
-            f"test_file={structures}", *shape_flags(loaded(model)),
+            override("hydra.run.dir", folder), override("test_file", structures),
+            *shape_flags(loaded(model)),
             f"trainer.accelerator={accelerator(device)}",
             f"training_module.model._target_=nequip.model.{builder}",
-            f"+training_module.model.{argument}={model}",
+            override(f"+training_module.model.{argument}", model),
         )  # fmt: skip
         predicted = read(Path(folder) / "predicted_dataset0.xyz", ":")
     for atoms, result in zip(frames, predicted, strict=True):

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def trained(
     config: Path | None,
     *,
     product: str,
-    place: str,
+    place: Callable[[Path], str],
     epochs: int,
     epoch: re.Pattern[str],
     threads: int,
@@ -46,7 +46,7 @@ def trained(
 ) -> Path:
     """Train in a folder of ``out``, or take what an earlier call left; returns the ``product``.
 
-    ``place`` is the argument that says where, with ``{folder}`` in it. The folder is named after
+    ``place`` makes the argument that says where. The folder is named after
     all that the training depends on, its command, ``config``, and the defaults of the ``loss``, so
     that a model is taken only if it was trained alike. The file ``seconds`` in it has the time.
     ``accepted`` are the exit statuses of a success.
@@ -56,7 +56,7 @@ def trained(
     folder = out / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     if not (folder / product).exists():
         start = time.perf_counter()
-        whole = [*command, place.format(folder=folder)]
+        whole = [*command, place(folder)]
         train(
             folder, whole, epochs=epochs, epoch=epoch, threads=threads, quiet=quiet,
             accepted=accepted,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ase.io import read, write
-from conftest import from_package, shifted
+from conftest import from_package, package, shifted
+from console import mace_weak
 from datafiles import Files
 from hydra.errors import InstantiationException
 from training import MODULES, Config, base_config, changed, train, weak_config
@@ -71,6 +72,14 @@ class Start:
         config = base_config(self.files.ethanol, labels=["total_energy"])
         model = shifted(from_package(self.foundation), self.files.ethanol)
         return changed(config, training_module__model=model)
+
+    @property
+    def energies_only(self) -> Path:
+        """A package of a model that was made without forces."""
+        config = base_config(self.files.molecules, labels=["total_energy"])
+        config = changed(config, training_module__model__do_derivatives=False)
+        checkpoint = train(self.folder / "energies", config).checkpoint
+        return package(checkpoint, self.folder / "energies.nequip.zip")
 
     def scratch(self) -> Config:
         return base_config(self.files.molecules)
@@ -203,6 +212,28 @@ def test_bad_input_is_refused(tmp_path, files, foundation, case, monkeypatch):
     # hydra wraps what happens in a constructor
     with pytest.raises((WeakLossError, InstantiationException), match=re.escape(message)):
         train(tmp_path / "run", config)
+
+
+def test_a_package_of_energies_only_is_refused_in_one_line(tmp_path, files, foundation):
+    """By the trainings, as a start and as an anchor, and by all commands."""
+    start = Start(files, foundation, tmp_path)
+    model = start.energies_only
+    for config, message in (
+        (weak(replace(start, foundation=model).tuned()), "the weak losses need forces"),
+        (weak(start.tuned(), weak_anchor=str(model)), "the anchor gives no forces"),
+    ):
+        with pytest.raises((WeakLossError, InstantiationException), match=message):
+            train(tmp_path / "run", config)
+    for arguments in (
+        ("check", files.ethanol, "--foundation", model),
+        ("evaluate", model, files.ethanol_forces, f"--out={tmp_path / 'page'}"),
+        ("soften", model, files.ethanol_forces, f"--out={tmp_path / 'soft'}"),
+        ("finetune", model, files.ethanol, f"--out={tmp_path / 'tuned'}"),
+    ):
+        done = mace_weak(*arguments)
+        assert done.returncode == 2, arguments
+        assert "gives energies only, as it was made with do_derivatives: false" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_missing_labels_are_no_bad_input(tmp_path, files):

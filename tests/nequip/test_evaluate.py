@@ -17,6 +17,7 @@ from mace_weak.command.checking.advice import training_command
 from mace_weak.command.checking.subject import Subject
 from mace_weak.command.checking.survey import survey
 from mace_weak.command.frames import Keys
+from mace_weak.command.hydra import override
 
 
 def test_the_errors_are_those_of_nequips_calculator(
@@ -50,7 +51,7 @@ class Proposed:
 
     def metrics(self, folder) -> str:
         """The names of what a short training by it measures."""
-        shrunk = [f"hydra.run.dir={folder}", "trainer.max_epochs=1"]
+        shrunk = [override("hydra.run.dir", folder), "trainer.max_epochs=1"]
         done = run_command(*self.words, *shrunk)
         assert done.returncode == 0, done.stderr[-3000:]
         (metrics,) = folder.rglob("metrics.csv")
@@ -91,6 +92,17 @@ def test_the_proposed_training_is_anchored_on_a_checkpoint(tmp_path, files, foun
     )
     assert f"+data.val_file_path={valid}" in checked.words
     assert "weak_taylor" in checked.metrics(tmp_path / "run")
+
+
+def test_the_proposed_training_runs_whatever_the_folders_are_called(tmp_path, files, foundation):
+    """Signs that have a meaning for Hydra, and letters outside ASCII."""
+    folder = tmp_path / "Jürgen's [data], x=1 {2}"
+    folder.mkdir()
+    train, model = folder / "train (1).xyz", folder / "model 1.nequip.zip"
+    train.write_bytes(files.ethanol.read_bytes())
+    model.write_bytes(foundation.read_bytes())
+    checked = proposed(train, "--valid", train, "--foundation", model)
+    assert "per_atom_energy_mse" in checked.metrics(folder / "run")
 
 
 def test_the_proposed_training_sees_the_forces_that_there_are(tmp_path, files, foundation):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mace_weak.command.checking.subject import Subject
 from mace_weak.command.frames import Keys
+from mace_weak.command.hydra import override
 from mace_weak.command.models import Model
 
 PROGRAM = 'nequip-train -cp "$PWD/recipes/sparse_data" -cn nequip_finetune'
@@ -49,11 +50,11 @@ def advice(subject: Subject, foundation: str) -> tuple[str, str, list[str]]:
 
 def _flags(subject: Subject, foundation: str) -> Iterator[str]:
     train, valid = subject.train.path.resolve(), subject.valid
-    yield f"train_file={train}"
+    yield override("train_file", train)
     if valid:
         yield "~data.split_dataset"
-        yield f"+data.train_file_path={train}"
-        yield f"+data.val_file_path={valid.path.resolve()}"
+        yield override("+data.train_file_path", train)
+        yield override("+data.val_file_path", valid.path.resolve())
     yield from _start_flags(foundation)
     yield from _model_flags(subject)
     yield from _label_flags(subject.keys, forces=_has_forces(subject))
@@ -63,16 +64,16 @@ def _flags(subject: Subject, foundation: str) -> Iterator[str]:
         yield from SUPERVISED_ALONE
     else:
         for name, value in subject.weak_options.items():
-            yield f"++training_module.loss.{name}={value}"
+            yield override(f"++training_module.loss.{name}", value)
 
 
 def _start_flags(foundation: str) -> Iterator[str]:
     path = str(Path(foundation).resolve())
-    yield f"package={path if path.endswith((CHECKPOINT, PACKAGE)) else 'PACKAGE'}"
+    yield override("package", path if path.endswith((CHECKPOINT, PACKAGE)) else "PACKAGE")
     if path.endswith(CHECKPOINT):
         yield "training_module.model.model._target_=nequip.model.ModelFromCheckpoint"
         yield "~training_module.model.model.package_path"
-        yield f"+training_module.model.model.checkpoint_path={path}"
+        yield override("+training_module.model.model.checkpoint_path", path)
 
 
 def _model_flags(subject: Subject) -> Iterator[str]:

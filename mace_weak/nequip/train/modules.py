@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from nequip.data import AtomicDataDict
 from nequip.train import (
     EMALightningModule,
     NequIPLightningModule,
@@ -20,7 +19,7 @@ from nequip.train.lightning import _SOLE_MODEL_KEY
 from mace_weak.course import learning_rate_of
 from mace_weak.errors import WeakLossError
 from mace_weak.nequip.checkpoints import continue_shuffling, make_portable
-from mace_weak.nequip.potential import force_output
+from mace_weak.nequip.potential import gives_forces
 from mace_weak.nequip.run import WeakRun, begin_run, prepare_run
 from mace_weak.nequip.supervised import supervised_loss
 from mace_weak.nequip.train.losses import WeakLoss
@@ -91,11 +90,10 @@ class WeakLightningModule(NequIPLightningModule):
     def _require_forces(self) -> None:
         if _SOLE_MODEL_KEY not in self.model:
             raise WeakLossError("the weak losses train one model, not several")
-        derivatives = getattr(force_output(self.sole_model), "do_derivatives", True)
-        if AtomicDataDict.FORCE_KEY not in self.sole_model.irreps_out or not derivatives:
+        if not gives_forces(self.sole_model):
             raise WeakLossError(
                 "the weak losses need forces, also to train on energies alone: leave "
-                "do_derivatives: false away"
+                "do_derivatives: false away, in the model or in that which the package was made of"
             )
 
 
