@@ -22,7 +22,8 @@ from mace_weak.command.output import show
 
 def finetune(
     foundation: Annotated[
-        str, typer.Argument(help="Model to fine-tune: a file, or MACE's name of one.")
+        str,
+        typer.Argument(help="Model to fine-tune: a file of MACE or NequIP, or MACE's name of one."),
     ],
     train: Annotated[Path, typer.Argument(help="Structures with energies, extended XYZ.")],
     out: Annotated[Path, typer.Option(help="Model file to write.")],
@@ -48,11 +49,12 @@ def finetune(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune a MACE model on a few energies, in closed form.
+    """Fine-tune a model of MACE or NequIP on a few energies, in closed form.
 
     The network, linearised around the foundation model, is solved for the energies (and forces,
     where there are some), with the weak losses as its prior and all weights chosen by the
-    evidence. MACE's own trainer then carries the solution into an ordinary model file.
+    evidence. The host's own trainer then carries the solution into an ordinary model file (of
+    NequIP a checkpoint, for nequip-package).
 
     Called again after an interruption, it goes on.
 

@@ -91,6 +91,8 @@ def test_the_proposed_training_is_anchored_on_a_checkpoint(tmp_path, files, foun
         train, "--valid", valid, "--energy-key=my_energy", "--foundation", foundation_checkpoint
     )
     assert f"+data.val_file_path={valid}" in checked.words
+    note = checked.found["notes"][0]
+    assert f"mace-weak finetune {foundation_checkpoint} {train} --energy-key=my_energy" in note
     assert "weak_taylor" in checked.metrics(tmp_path / "run")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from ase.io import read, write
@@ -9,7 +11,9 @@ from console import mace_weak, result_of
 from datafiles import RECIPES
 from finetuning import killed_when
 from predictions import calculated
+from roads import Start
 from stock import BUILD, ENERGY_OF, energy_in, stock, without_mace_weak
+from training import changed, train
 
 from mace_weak.command.models import load_model
 
@@ -129,6 +133,16 @@ def test_a_checkpoint_is_a_foundation_model_too(foundation_checkpoint, ammonia, 
     found = result_of("finetune", foundation_checkpoint, ammonia, f"--out={out}", f"--test={TEST}")
     errors = forces(found)
     assert errors["finetuned"] < 0.6 * errors["foundation model"]
+
+
+@pytest.mark.skipif(find_spec("allegro") is None, reason="nequip-allegro is not installed")
+def test_a_model_of_allegro_is_finetuned(files, ammonia, tmp_path):
+    config = Start(files, tmp_path, tmp_path).allegro()
+    trained = train(tmp_path / "allegro", changed(config, trainer__max_epochs=10))
+    out = tmp_path / "tuned.ckpt"
+    found = result_of("finetune", trained.checkpoint, ammonia, f"--out={out}", f"--test={TEST}")
+    errors = forces(found)
+    assert errors["finetuned"] < 0.8 * errors["foundation model"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 
 from ase.data import atomic_numbers
@@ -26,9 +25,7 @@ def advice(subject: Subject) -> tuple[str, str, list[str]]:
         return KEEPS_E0S, "mace_run_train", flags
     if "--loss=weak_taylor" not in flags:
         return "to train on these data:", "mace_run_train", flags
-    words = ["mace-weak", "finetune", str(subject.foundation), str(subject.train.path)]
-    closed_form = f"in closed form: {shlex.join(words)} --out finetuned.model\n# "
-    return f"{closed_form}or by MACE's trainer:", "mace_run_train", flags
+    return f"{subject.in_closed_form}.model\n# or by MACE's trainer:", "mace_run_train", flags
 
 
 def _flags(subject: Subject) -> Iterator[str]:

@@ -45,6 +45,8 @@ def advice(subject: Subject, foundation: str) -> tuple[str, str, list[str]]:
             "from a clone of mace-weak, on the energies alone: for forces that only some have,\n"
             "# nequip wants NaN in the others, and ignore_nan in the loss"
         )
+    elif not (_has_forces(subject) or subject.unrelated):
+        comment = f"{subject.in_closed_form}.ckpt\n# or by nequip's trainer, {comment}"
     return comment, PROGRAM, list(_flags(subject, foundation))
 
 

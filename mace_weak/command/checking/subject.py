@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,16 @@ class Subject:
     def unrelated(self) -> bool:
         """Whether the foundation knows nothing of the energies."""
         return self.comparison is not None and self.comparison.likeness.another_surface
+
+    @property
+    def in_closed_form(self) -> str:
+        """The call of ``mace-weak finetune``, for a comment."""
+        words = ["mace-weak", "finetune", str(self.foundation), str(self.train.path)]
+        for label in ("energy", "forces"):
+            key = getattr(self.keys, label)
+            if key != getattr(Keys(), label):
+                words.append(f"--{label}-key={key}")
+        return f"in closed form: {shlex.join(words)} --out finetuned"
 
     @property
     def weak_options(self) -> dict[str, str]:
