@@ -78,32 +78,29 @@ def distilling_arguments(saved: SavedModel, task: Task) -> list[str]:
     stopped goes on from its last checkpoint.
     """
     return [
-        *_common(saved, task, shifts={}),
+        *_common(saved, task),
         "--loss=weighted",
         f"--valid_batch_size={task.schedule.batch_size}",
         "--eval_interval=1",
     ]
 
 
-def anchored_arguments(saved: SavedModel, task: Task, *, shifts: Mapping[str, float]) -> list[str]:
-    """Arguments of ``mace_run_train`` with the anchored Taylor loss on the labels themselves.
+def anchored_arguments(saved: SavedModel, task: Task) -> list[str]:
+    """Arguments of ``mace_run_train`` with the anchored Taylor loss; the last model is the result.
 
-    The atoms' energies are moved by ``shifts`` (eV); the last model is the result.
+    As with ``distilling_arguments``, atomic energies stay and a stopped run goes on.
     """
     return [
-        *_common(saved, task, shifts=shifts),
+        *_common(saved, task),
         "--loss=weak_taylor",
         f"--eval_interval={max(1, (task.schedule.epochs - 1) // 10)}",
         "--save_all_checkpoints",
     ]
 
 
-def _common(saved: SavedModel, task: Task, *, shifts: Mapping[str, float]) -> list[str]:
+def _common(saved: SavedModel, task: Task) -> list[str]:
     """All elements of the foundation model stay; a run that was stopped goes on."""
-    energies = {
-        atomic_numbers[name]: energy + shifts.get(name, 0.0)
-        for name, energy in saved.atomic_energies.items()
-    }
+    energies = {atomic_numbers[name]: energy for name, energy in saved.atomic_energies.items()}
     valid = f"valid_fraction={VALID_FRACTION}"
     if task.valid is not None:
         valid = f"valid_file={task.valid}"

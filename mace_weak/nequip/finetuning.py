@@ -41,7 +41,18 @@ def save_foundation(path: str, folder: Path, *, head: str | None, device: str) -
 
 
 def parametric_model(saved: SavedModel, frames: Sequence[Atoms]) -> ParametricModel:
-    """The model as a function of its parameters, on some structures."""
+    """The model as a function of its parameters, on some structures.
+
+    Raises:
+        WeakLossError: if it has no energies of the atoms that can be changed.
+    """
+    # nequip changes them only in a model with scales
+    fixed = _has_one_for_all(saved) and not getattr(saved.shifting, "has_scales", True)
+    if saved.shifting is None or fixed:
+        raise WeakLossError(
+            "the model has no energies of the atoms of each type (per_type_energy_shifts), which "
+            "take it to another level of theory: take a foundation model that has them"
+        )
     graphs = [saved.calculator.atoms_to_data(atoms) for atoms in frames]
     return ParametricModel(saved.calculator.model, graphs, device=saved.calculator.device)
 
@@ -53,14 +64,11 @@ def distilling_arguments(saved: SavedModel, task: Task) -> list[str]:
     goes on from its last checkpoint.
     """
     loss = configuration.energies_and_forces(forces=FORCES_WEIGHT)
-    return _configured(saved, task, loss, kind="nequip.train.EMALightningModule", shifts={})
+    return _configured(saved, task, loss, kind="nequip.train.EMALightningModule")
 
 
-def anchored_arguments(saved: SavedModel, task: Task, *, shifts: Mapping[str, float]) -> list[str]:
-    """Arguments of ``nequip-train`` with the anchored Taylor loss on the labels themselves.
-
-    The atoms' energies are moved by ``shifts`` (eV); the last model is the result.
-    """
+def anchored_arguments(saved: SavedModel, task: Task) -> list[str]:
+    """Arguments of ``nequip-train`` with the anchored Taylor loss; the last model is the result."""
     loss: dict[str, Any] = {
         "_target_": "mace_weak.nequip.train.WeakTaylorLoss",
         "coeffs": {"total_energy": 1.0},
@@ -69,17 +77,10 @@ def anchored_arguments(saved: SavedModel, task: Task, *, shifts: Mapping[str, fl
         loss["coeffs"]["forces"] = 1.0
         loss["ignore_nan"] = {"forces": True}
     kind = "mace_weak.nequip.train.WeakEMALightningModule"
-    return _configured(saved, task, loss, kind=kind, shifts=shifts)
+    return _configured(saved, task, loss, kind=kind)
 
 
-def _configured(
-    saved: SavedModel,
-    task: Task,
-    loss: Mapping[str, Any],
-    *,
-    kind: str,
-    shifts: Mapping[str, float],
-) -> list[str]:
+def _configured(saved: SavedModel, task: Task, loss: Mapping[str, Any], *, kind: str) -> list[str]:
     """Write the configuration into the folder of the task; returns how to call it."""
     files: dict[str, Any] = {"train_file_path": str(task.train), "val_file_path": str(task.valid)}
     if task.valid is None:
@@ -100,7 +101,7 @@ def _configured(
             clip=CLIP,
         ),
         "training_module": configuration.training_module(
-            _with_atomic_energies(saved, task.foundation, shifts),
+            _with_atomic_energies(saved, task.foundation),
             loss,
             lr=schedule.lr,
             decay=schedule.decay,
@@ -114,24 +115,18 @@ def _configured(
     return configuration.written(task.folder, config)
 
 
-def _with_atomic_energies(
-    saved: SavedModel, foundation: Path, shifts: Mapping[str, float]
-) -> dict[str, Any]:
-    """The foundation model with an energy for each type of atom, moved by ``shifts`` (eV).
-
-    Raises:
-        WeakLossError: if it has none.
-    """
+def _with_atomic_energies(saved: SavedModel, foundation: Path) -> dict[str, Any]:
+    """The foundation model, with an energy for each type of atom where it has one for all."""
     model = configuration.model_from(foundation)
-    own = saved.atomic_energies
-    if own is None:
-        raise WeakLossError(
-            f"'{foundation}' has no energies of the atoms (per_type_energy_shifts), which would "
-            "take it to another level of theory: take a foundation model that has them"
-        )
-    moved = {name: energy + shifts.get(name, 0.0) for name, energy in own.items()}
-    modifier = {"modifier": "modify_PerTypeScaleShift", "shifts": moved}
+    if not _has_one_for_all(saved):
+        return model
+    modifier = {"modifier": "modify_PerTypeScaleShift", "shifts": dict(saved.atomic_energies or {})}
     return {"_target_": "nequip.model.modify", "modifiers": [modifier], "model": model}
+
+
+def _has_one_for_all(saved: SavedModel) -> bool:
+    """Whether the atoms of all types have one energy."""
+    return saved.shifting is not None and len(saved.shifting.shifts) < len(saved.elements)
 
 
 def save_product(folder: Path, out: Path, shifts: Mapping[str, float]) -> None:

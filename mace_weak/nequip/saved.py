@@ -39,13 +39,20 @@ class SavedModel:
         return str(next(self.calculator.model.parameters()).dtype).removeprefix("torch.")
 
     @property
-    def atomic_energies(self) -> Mapping[str, float] | None:
-        """Energies of the atoms in the model, eV; None in a compiled model."""
+    def shifting(self) -> Any | None:
+        """The module that adds the energies of the atoms, if there is one; not when compiled."""
         for name, module in self.calculator.model.named_modules():
             if name.rpartition(".")[2] == SHIFTS and getattr(module, "has_shifts", False):
-                shifts = module.shifts.detach().flatten().expand(len(self.elements))
-                return dict(zip(self.elements, shifts.tolist(), strict=True))
+                return module
         return None
+
+    @property
+    def atomic_energies(self) -> Mapping[str, float] | None:
+        """Energies of the atoms in the model, eV; None in a compiled model."""
+        if self.shifting is None:
+            return None
+        shifts = self.shifting.shifts.detach().flatten().expand(len(self.elements))
+        return dict(zip(self.elements, shifts.tolist(), strict=True))
 
     def descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
         """Scalar features of the last layer, averaged over atoms: (n_frames, n_features).

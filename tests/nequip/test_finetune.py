@@ -15,7 +15,14 @@ from roads import Start
 from stock import BUILD, ENERGY_OF, energy_in, stock, without_mace_weak
 from training import changed, train
 
+from mace_weak.command.finetuning.lessons import LABELS, write_labels
+from mace_weak.command.finetuning.structures import labelled_structures
+from mace_weak.command.frames import Keys
 from mace_weak.command.models import load_model
+from mace_weak.command.trainer import run_trainer
+from mace_weak.nequip import finetuning as host
+from mace_weak.tangent.labels import Labels
+from mace_weak.tangent.teaching import Schedule, Task
 
 __all__ = ["without_mace_weak"]  # a fixture
 
@@ -105,25 +112,19 @@ def test_labels_that_leave_the_forces_open_are_trained_on_by_the_anchored_loss(
 
 def test_forces_of_some_structures_are_learned_by_the_anchored_loss_too(foundation, tmp_path):
     """nequip takes NaN for those that are missing."""
-    from mace_weak.command.finetuning.lessons import LABELS, write_labels
-    from mace_weak.command.finetuning.structures import labelled_structures
-    from mace_weak.command.frames import Keys
-    from mace_weak.command.trainer import run_trainer
-    from mace_weak.nequip import finetuning as host
-    from mace_weak.tangent.teaching import Schedule, Task
-
     frames = read(TEST, ":6")
     for atoms in frames[1:]:
         del atoms.arrays["REF_forces"]
     write(tmp_path / "train.xyz", frames)
     structures = labelled_structures(tmp_path / "train.xyz", Keys())
-    assert write_labels(tmp_path, structures, missing_as_nan=host.MISSING_AS_NAN)
+    nothing = Labels(np.tile([3, 0, 1, 0], (6, 1)), np.zeros(6), [None] * 6)
+    assert write_labels(tmp_path, structures, labels=nothing, missing_as_nan=host.MISSING_AS_NAN)
     task = Task(
         foundation=foundation, folder=tmp_path, train=tmp_path / LABELS, valid=None, forces=True,
         schedule=Schedule(epochs=2, batch_size=2, lr=0.01), device="cpu", seed=1,
     )  # fmt: skip
     saved = load_model(str(foundation))
-    arguments = host.anchored_arguments(saved, task, shifts={})
+    arguments = host.anchored_arguments(saved, task)
     run_trainer(host.COMMAND, arguments, tmp_path / "training.txt")
     assert (tmp_path / host.PRODUCT).is_file()
 
@@ -138,9 +139,17 @@ def test_a_checkpoint_is_a_foundation_model_too(foundation_checkpoint, ammonia, 
 @pytest.mark.skipif(find_spec("allegro") is None, reason="nequip-allegro is not installed")
 def test_a_model_of_allegro_is_finetuned(files, ammonia, tmp_path):
     config = Start(files, tmp_path, tmp_path).allegro()
-    trained = train(tmp_path / "allegro", changed(config, trainer__max_epochs=10))
+    without = train(tmp_path / "without", changed(config, trainer__max_epochs=1))
     out = tmp_path / "tuned.ckpt"
-    found = result_of("finetune", trained.checkpoint, ammonia, f"--out={out}", f"--test={TEST}")
+    done = mace_weak("finetune", without.checkpoint, ammonia, f"--out={out}")
+    assert done.returncode == 2
+    assert "has no energies of the atoms" in done.stderr
+    by_type = {"H": -13.6, "C": -37.8, "N": -54.6, "O": -75.1}
+    energies = {"training_module__model__per_type_energy_shifts": by_type}
+    config = changed(config, trainer__max_epochs=10, **energies)
+    trained = train(tmp_path / "allegro", config)
+    arguments = ("finetune", trained.checkpoint, ammonia, f"--out={out}", f"--test={TEST}")
+    found = result_of(*arguments, "--overwrite")
     errors = forces(found)
     assert errors["finetuned"] < 0.8 * errors["foundation model"]
 

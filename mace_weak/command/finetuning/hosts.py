@@ -50,9 +50,7 @@ class Host(Protocol):
     def distilling_arguments(self, saved: Any, task: Task) -> list[str]:
         """Arguments of the trainer for energies and forces of the tangent model."""
 
-    def anchored_arguments(
-        self, saved: Any, task: Task, *, shifts: Mapping[str, float]
-    ) -> list[str]:
+    def anchored_arguments(self, saved: Any, task: Task) -> list[str]:
         """Arguments of the trainer for the labels themselves, with the anchored Taylor loss."""
 
     def save_product(self, folder: Path, out: Path, shifts: Mapping[str, float]) -> None:

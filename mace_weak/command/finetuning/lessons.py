@@ -61,14 +61,21 @@ def write_lessons(
     _write(folder / LESSONS, taught)
 
 
-def write_labels(folder: Path, structures: Structures, *, missing_as_nan: bool) -> bool:
+def write_labels(
+    folder: Path, structures: Structures, *, labels: Labels, missing_as_nan: bool
+) -> bool:
     """Write the structures with an energy, and their labels; returns whether some have forces.
 
-    ``missing_as_nan`` is whether the host takes NaN for forces that only some structures lack.
+    Energies are at the foundation model's level, as those of the lessons. ``missing_as_nan`` is
+    whether the host takes NaN for forces that only some structures lack.
     """
     some_forces = any(forces is not None for forces in structures.forces)
+    level, _ = without_atoms(labels)
     labelled = []
-    each = zip(structures.frames, structures.energies, structures.forces, strict=True)
+    each = zip(
+        structures.frames, structures.energies - labels.counts @ level, structures.forces,
+        strict=True,
+    )  # fmt: skip
     for atoms, energy, forces in each:
         if forces is None and some_forces and missing_as_nan:
             forces = np.full(atoms.positions.shape, np.nan)

@@ -136,13 +136,11 @@ class Finetuning:
         with self.work.timed("training"):
             if decided is None:
                 self.distil(model, tangent, start, labels)
-                shifts = self.by_element(self.shifts_of_trained())
-                self.deliver(shifts)
             else:
                 result.findings.append(decided)
-                shifts = self.by_element(without_atoms(labels)[0])
-                self.train_anchored(shifts)
-                self.deliver(dict.fromkeys(shifts, 0.0))
+                self.train_anchored(labels)
+            shifts = self.by_element(self.shifts_of_trained())
+            self.host.save_product(self.work.folder, self.request.out, shifts)
         result.written.append(self.request.out)
         result.tables += [chosen_table(tangent.account), expected_table(tangent.account, decided)]
         result.tables += self.tested()
@@ -185,8 +183,7 @@ class Finetuning:
     def shifts_of_trained(self) -> np.ndarray:
         """Shifts of the atoms' energies (eV) that take the trained model to the labels.
 
-        Those of the tangent model are not its own: training carries over what energies differ in,
-        and a constant only slowly.
+        It was trained on the foundation model's level, and carries a constant over only slowly.
         """
         product = str(self.work.folder / self.host.PRODUCT)
         trained = load_model(product, device=self.request.device)
@@ -194,17 +191,15 @@ class Finetuning:
         with counter("energies", total=len(self.structures.frames)) as done:
             return without_atoms(self.labels(model, model.predicted(done)))[0]
 
-    def train_anchored(self, shifts: Mapping[str, float]) -> None:
-        """Train with the anchored Taylor loss instead: the energies do not determine the forces.
-
-        ``shifts`` (eV) move the atoms' energies before.
-        """
+    def train_anchored(self, labels: Labels) -> None:
+        """Train with the anchored Taylor loss instead: the energies do not determine the forces."""
         some_forces = write_labels(
-            self.work.folder, self.structures, missing_as_nan=self.host.MISSING_AS_NAN
-        )
+            self.work.folder, self.structures, labels=labels,
+            missing_as_nan=self.host.MISSING_AS_NAN,
+        )  # fmt: skip
         n_labelled = int(np.sum(np.isfinite(self.structures.energies)))
         task = self.task(LABELS, None, anchored_training(n_labelled), forces=some_forces)
-        self.train(task, self.host.anchored_arguments(self.foundation, task, shifts=shifts))
+        self.train(task, self.host.anchored_arguments(self.foundation, task))
 
     def task(
         self, train: str, valid: str | None, schedule: Schedule, *, forces: bool = True
@@ -229,10 +224,6 @@ class Finetuning:
     def by_element(self, shifts: np.ndarray) -> dict[str, float]:
         """Shifts of the atoms' energies by element, eV."""
         return dict(zip(self.foundation.elements, shifts.tolist(), strict=True))
-
-    def deliver(self, shifts: Mapping[str, float]) -> None:
-        """Write the model file, with the atoms' energies moved by ``shifts`` (eV)."""
-        self.host.save_product(self.work.folder, self.request.out, shifts)
 
     def tested(self) -> list[Table]:
         """Errors on the test file before and after."""
