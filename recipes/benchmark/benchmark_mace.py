@@ -28,7 +28,7 @@ def refused(method: Method, data: Data) -> str | None:
     return None
 
 
-def train_foundation(out: Path, name: str, source: Foundation, *, device: str) -> str:
+def train_foundation(out: Path, name: str, source: Foundation, *, device: str, threads: int) -> str:
     return mace_host.train_foundation(
         out,
         Path(source.train.file),
@@ -37,7 +37,7 @@ def train_foundation(out: Path, name: str, source: Foundation, *, device: str) -
         flags=[f"--{key}={value}" for key, value in source.flags.items()],
         epochs=source.epochs,
         device=device,
-        threads=2,
+        threads=threads,
     )
 
 

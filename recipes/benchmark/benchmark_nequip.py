@@ -29,14 +29,14 @@ def refused(method: Method, data: Data) -> str | None:
     return None
 
 
-def train_foundation(out: Path, name: str, source: Foundation, *, device: str) -> str:
+def train_foundation(out: Path, name: str, source: Foundation, *, device: str, threads: int) -> str:
     return nequip_host.train_foundation(
         out,
         Path(source.train.file),
         name=f"foundation-{name}",
         epochs=LONGER * source.epochs,
         device=device,
-        threads=2,
+        threads=threads,
     )
 
 

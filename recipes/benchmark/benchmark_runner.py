@@ -55,7 +55,7 @@ class Benchmark:
                 self.foundations[name] = str(located(source.model, self.options.shared))
             else:
                 self.foundations[name] = self.host.train_foundation(
-                    self.out, name, source, device=device
+                    self.out, name, source, device=device, threads=self.options.processes
                 )
         return self.foundations[name]
 
