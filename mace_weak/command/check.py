@@ -42,7 +42,8 @@ def check(
     from mace_weak.command.checking.checks import checked
     from mace_weak.command.checking.survey import survey
     from mace_weak.command.frames import Keys
-    from mace_weak.command.models import load_model
+    from mace_weak.command.models import host_of, load_model
+    from mace_weak.versions import MACE
 
     keys = Keys(energy_key, forces_key, stress_key)
     result = checked(
@@ -53,5 +54,6 @@ def check(
         model=load_model(foundation, device=device) if foundation else None,
         keys=keys,
         device=device,
+        reader=host_of(foundation) if foundation else MACE,
     )
     raise typer.Exit(show(result, as_json=as_json))

@@ -14,6 +14,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from mace_weak.command.arguments import ENERGY_KEY, FORCES_KEY, STRESS_KEY
 from mace_weak.errors import WeakLossError
+from mace_weak.misread import ISOLATED, unplaced
 
 Item = TypeVar("Item")
 EXPECTED = {
@@ -34,13 +35,15 @@ class Keys:
     def label(self, atoms: Atoms, name: str) -> np.ndarray | None:
         """The label called ``name`` here, wherever ASE put it, or None.
 
+        Forces in the comment line count as none: the hosts do not look there.
+
         Energies () in eV, forces (n_atoms, 3) in eV/Å, stress (6,) in eV/Å³ in Voigt's order.
 
         Raises:
             WeakLossError: if what is there is not so many numbers.
         """
         key = getattr(self, name)
-        value = label(atoms, key)
+        value = None if name == "forces" and key in atoms.info else label(atoms, key)
         if value is None:
             return None
         try:
@@ -89,8 +92,12 @@ def read_frames(path: Path) -> Iterator[Atoms]:
         raise WeakLossError(f"there is no file '{path}'")
     number = -1
     try:
-        for number, atoms in enumerate(iread(path, index=":")):  # noqa: B007
+        for number, atoms in enumerate(iread(path, index=":")):
+            if problem := unplaced(atoms.positions, atoms.cell.array):
+                raise WeakLossError(f"'{path}', structure {number} (counted from 0): {problem}")
             yield atoms
+    except WeakLossError:
+        raise
     except Exception as error:  # ASE's readers fail in many ways
         raise WeakLossError(
             f"'{path}' cannot be read behind frame {number} (counted from 0): {error}"
@@ -111,5 +118,9 @@ def bare(atoms: Atoms) -> Atoms:
 
 
 def isolated(atoms: Atoms) -> bool:
-    """Whether a structure is MACE's reference for the energy of an atom."""
-    return len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom"
+    """Whether a structure is the reference for the energy of an atom.
+
+    MACE knows it by its config_type, ``IsolatedAtom``; ``isolated_atom`` means the same.
+    """
+    kind = str(atoms.info.get("config_type", "")).replace("_", "").lower()
+    return len(atoms) == 1 and kind == ISOLATED.lower()

@@ -117,6 +117,11 @@ def _refuse_settings(args: argparse.Namespace, options: WeakOptions, base_loss: 
         )
     if not args.compute_forces:
         raise WeakLossError("the weak losses need forces: leave --compute_forces=False away")
+    if not args.energy_weight > 0:
+        raise WeakLossError(
+            f"--energy_weight={args.energy_weight:g} makes the weak terms zero, as they are "
+            "relative to the energy term: choose a positive one, or --loss=weighted"
+        )
     refuse_absent_backends(args)
     if options.start_epoch >= args.max_num_epochs:
         raise WeakLossError(

@@ -16,6 +16,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from mace_weak.errors import WeakLossError
 from mace_weak.evidence import Knowledge
 from mace_weak.mace.anchor import Anchor
+from mace_weak.mace.files import UNWEIGHTED, missing_label
 from mace_weak.mace.graphs import whole_graph
 from mace_weak.mace.potential import extra_inputs
 from mace_weak.mace.tangent_anchor import TangentAnchor
@@ -76,6 +77,7 @@ def prepare_training_set(
     anchor: Anchor | TangentAnchor | None,
     batch_size: int,
     device: torch.device,
+    base_loss: str,
 ) -> list[bool]:
     """Number the structures of MACE's training set, in place, and label them with the anchor.
 
@@ -87,7 +89,7 @@ def prepare_training_set(
     for position, (head, dataset) in enumerate(zip(heads, datasets, strict=True)):
         weak = head in weak_heads
         if weak and not isinstance(dataset, list):
-            check_packed_labels(dataset, head)
+            check_packed_labels(dataset, head, base_loss)
         labels = None
         if anchor is not None and weak:
             labels = anchor_dataset_labels(anchor, dataset, batch_size=batch_size, device=device)
@@ -121,24 +123,29 @@ def knowledge(
         )
 
 
-def check_packed_labels(dataset: Any, head: str) -> None:
+def check_packed_labels(dataset: Any, head: str, base_loss: str) -> None:
     """Check the labels of an HDF5 or LMDB data set, which no text file shows.
 
     Raises:
-        WeakLossError: if a label is NaN or infinite, or no structure has an energy.
+        WeakLossError: if a label is NaN or infinite, no structure has an energy, or one lacks a
+            label that ``base_loss`` takes for granted.
     """
-    has_energy = False
+    missing = dict.fromkeys(("energy", "forces", "stress", "virials"), 0)
     for number in range(len(dataset)):  # MACE's packed data sets end iteration badly
         data = dataset[number]
-        has_energy |= bool(data["energy_weight"] > 0)
-        for label in ("energy", "forces", "stress", "virials"):
+        for label in missing:
+            missing[label] += not bool(data[f"{label}_weight"] > 0)
             if not torch.isfinite(data[label]).all():
                 raise WeakLossError(
                     f"the {label} of structure {number} (counted from 0) of the training file of "
                     f"head {head} is NaN or infinite: mend or remove it"
                 )
-    if not has_energy:
-        raise WeakLossError(f"no structure of the training file of head {head} has an energy")
+    where = f"the training file of head {head}"
+    if missing["energy"] == len(dataset):
+        raise WeakLossError(f"no structure of {where} has an energy")
+    for label in ("energy", "forces"):  # cells without a stress are not told from molecules here
+        if label in UNWEIGHTED.get(base_loss, ()) and missing[label]:
+            raise missing_label(label, missing[label], where, base_loss)
 
 
 def anchor_dataset_labels(

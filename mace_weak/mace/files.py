@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,36 +17,89 @@ from ase.io.formats import UnknownFileTypeError
 
 from mace_weak.displacements import ADVERSARIAL
 from mace_weak.errors import WeakLossError
+from mace_weak.misread import (
+    ISOLATED,
+    Problem,
+    coarse_energies,
+    filled_with_zeros,
+    foreign_atoms,
+    isolated_atoms,
+    no_forces,
+    same_forces,
+    unplaced,
+)
 from mace_weak.options import WeakOptions
 
 REPLAY_HEAD = "pt_head"
 LABELS = ("energy", "forces", "stress", "virials")
 # MACE's losses that ignore the weights of labels, and so fit what is missing to zero
-UNWEIGHTED = {"huber": ("forces", "stress"), "l1l2energyforces": ("forces",)}
+UNWEIGHTED = {"huber": ("energy", "forces", "stress"), "l1l2energyforces": ("forces",)}
 PACKED_SUFFIXES = (".h5", ".hdf5", ".lmdb", ".aselmdb", ".db")
 
 
 @dataclass
 class LabelledFrames:
-    """How many frames carry each label, and how many lack it that could have it."""
+    """How many frames carry each label, and how many lack it that could have it.
+
+    Energies (eV) of ``isolated`` atoms are by element, None without one; ``compositions`` and
+    ``energies`` those of the other frames with an energy. ``forces`` are a few frames' own, enough
+    to tell whether they are all zero or all the same.
+    """
 
     frames: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LABELS, 0))
     missing: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LABELS, 0))
+    isolated: dict[str, float | None] = field(default_factory=dict)
+    elements: set[str] = field(default_factory=set)
+    compositions: list[Counter[str]] = field(default_factory=list)
+    energies: list[float] = field(default_factory=list)
+    forces: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, atoms: Atoms, labels: Collection[str]) -> None:
+    def add(self, atoms: Atoms, labels: Mapping[str, np.ndarray]) -> None:
         self.frames += 1
-        isolated = len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom"
+        symbols = atoms.get_chemical_symbols()
+        isolated = len(atoms) == 1 and atoms.info.get("config_type") == ISOLATED
+        energy = labels.get("energy")
+        if isolated:
+            self.isolated[symbols[0]] = None if energy is None else float(energy)
+        else:
+            self.elements.update(symbols)
+        if energy is not None and not isolated:
+            self.compositions.append(Counter(symbols))
+            self.energies.append(float(energy))
+        if "forces" in labels and not isolated:
+            alike = no_forces(self.forces) or same_forces(self.forces)
+            if len(self.forces) < 2 or alike:
+                self.forces = [*self.forces[:1], labels["forces"]]
         for label in LABELS:
             self.counts[label] += label in labels
             possible = not isolated and (label in ("energy", "forces") or any(atoms.pbc))
             self.missing[label] += possible and label not in labels
 
+    def problems(self, keys: Mapping[str, str], *, dtype: str) -> Iterator[Problem]:
+        """What a training would read as something else."""
+        for label in ("energy", "forces"):
+            yield from _given(filled_with_zeros(label, keys[label], self.missing[label]))
+        yield from _given(same_forces(self.forces))
+        yield from isolated_atoms(self.isolated, self.elements, energy_key=keys["energy"])
+        elements = sorted(self.elements)
+        counts = np.array([[own[symbol] for symbol in elements] for own in self.compositions])
+        totals = np.array(self.energies)
+        if len(totals):
+            columns = dict(zip(elements, counts.T, strict=True))
+            yield from _given(foreign_atoms(self.isolated, columns, totals))
+            yield from _given(coarse_energies(counts, totals, dtype=dtype))
+
+
+def _given(problem: Problem | None) -> Iterator[Problem]:
+    if problem is not None:
+        yield problem
+
 
 def check_training_files(
     args: argparse.Namespace, options: WeakOptions, base_loss: str, *, anchored: bool
-) -> None:
-    """Check the labels in the readable files of every head.
+) -> list[str]:
+    """Check the labels in the readable files of every head; returns what is doubtful.
 
     Raises:
         WeakLossError: if a file is missing or cannot be read, a label is NaN or infinite, a
@@ -53,6 +107,7 @@ def check_training_files(
             or there is nothing for adversarial displacements.
     """
     has_forces = packed = False
+    doubts: list[str] = []
     for head, settings in _heads(args).items():
         if head == REPLAY_HEAD:
             continue
@@ -71,19 +126,29 @@ def check_training_files(
                 f"no frame of {', '.join(train_files)} (head {head}) has an energy under the key "
                 f"'{keys['energy']}': set --energy_key"
             )
+        for problem in found.problems(keys, dtype=args.default_dtype):
+            raise WeakLossError(f"{', '.join(train_files)} (head {head}): {problem}")
+        if doubt := no_forces(found.forces):
+            doubts.append(f"{', '.join(train_files)} (head {head}): {doubt}")
         for label in UNWEIGHTED.get(base_loss, ()):
             if found.missing[label]:
-                raise WeakLossError(
-                    f"{found.missing[label]} frames of {', '.join(train_files)} (head {head}) "
-                    f"have no {label}, which MACE's {base_loss} loss would fit to zero: "
-                    "choose --weak_base_loss=weighted or universal"
-                )
+                where = f"{', '.join(train_files)} (head {head})"
+                raise missing_label(label, found.missing[label], where, base_loss)
         has_forces |= found.counts["forces"] > 0
     if options.direction == ADVERSARIAL and not (anchored or has_forces or packed):
         raise WeakLossError(
             "--weak_direction=adversarial needs force labels or an anchor: give "
             "--foundation_model or --weak_anchor, or another direction"
         )
+    return doubts
+
+
+def missing_label(label: str, count: int, where: str, base_loss: str) -> WeakLossError:
+    """That a loss fits to zero what some structures lack."""
+    return WeakLossError(
+        f"{count} frames of {where} have no {label}, which MACE's {base_loss} loss would fit to "
+        "zero: choose --weak_base_loss=weighted or universal"
+    )
 
 
 def count_labels(path: str, keys: dict[str, str], found: LabelledFrames) -> None:
@@ -99,7 +164,9 @@ def count_labels(path: str, keys: dict[str, str], found: LabelledFrames) -> None
     before = found.frames
     try:
         for number, atoms in enumerate(iread(path, index=":")):
-            labels = dict(_labels(atoms, keys))
+            if problem := unplaced(atoms.positions, atoms.cell.array):
+                raise WeakLossError(f"'{path}', frame {number} (counted from 0): {problem}")
+            labels = _labels_of(atoms, keys, path, number)
             found.add(atoms, labels)
             for label, value in labels.items():
                 if not np.all(np.isfinite(value)):
@@ -115,7 +182,19 @@ def count_labels(path: str, keys: dict[str, str], found: LabelledFrames) -> None
         ) from error
 
 
+def _labels_of(atoms: Atoms, keys: dict[str, str], path: str, number: int) -> dict[str, np.ndarray]:
+    try:
+        return dict(_labels(atoms, keys))
+    except WeakLossError as error:
+        raise WeakLossError(f"'{path}', frame {number} (counted from 0): {error}") from error
+
+
 def _labels(atoms: Atoms, keys: dict[str, str]) -> Iterator[tuple[str, np.ndarray]]:
+    if keys["forces"] in atoms.info:
+        raise WeakLossError(
+            f"its forces stand in the comment line (info), where MACE does not look: write "
+            f"'{keys['forces']}' as a column of the atoms (atoms.arrays)"
+        )
     for label, key in keys.items():
         value = (atoms.arrays if label == "forces" else atoms.info).get(key)
         if value is None and atoms.calc is not None:

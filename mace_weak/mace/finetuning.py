@@ -85,14 +85,15 @@ def distilling_arguments(saved: SavedModel, task: Task) -> list[str]:
     ]
 
 
-def anchored_arguments(saved: SavedModel, task: Task) -> list[str]:
-    """Arguments of ``mace_run_train`` with the anchored Taylor loss; the last model is the result.
+def arguments_on_labels(saved: SavedModel, task: Task, *, anchored: bool) -> list[str]:
+    """Arguments of ``mace_run_train`` for the labels themselves; the last model is the result.
 
-    As with ``distilling_arguments``, atomic energies stay and a stopped run goes on.
+    With the anchored Taylor loss or MACE's own. As with ``distilling_arguments``, atomic energies
+    stay and a stopped run goes on.
     """
     return [
         *_common(saved, task),
-        "--loss=weak_taylor",
+        f"--loss={'weak_taylor' if anchored else 'weighted'}",
         f"--eval_interval={max(1, (task.schedule.epochs - 1) // 10)}",
         "--save_all_checkpoints",
     ]

@@ -41,6 +41,7 @@ class WeakSession:
     ) -> None:
         self.args = args
         self.options = options
+        self.base_loss = base_loss
         self.heads: list[str] = []
         self.weak_heads: list[str] = []
         self.anchor_model: torch.nn.Module | None = None
@@ -53,7 +54,7 @@ class WeakSession:
         )
         from_scratch = args.foundation_model is None
         order = options.expansion_order(anchored=anchored, from_scratch=from_scratch)
-        check_training_files(args, options, base_loss, anchored=anchored)
+        self.doubts = check_training_files(args, options, base_loss, anchored=anchored)
         self.bridge = Bridge(
             Course(
                 name=name,
@@ -139,6 +140,7 @@ class WeakSession:
             anchor=bridge.anchor,
             batch_size=self.args.batch_size,
             device=device,
+            base_loss=self.base_loss,
         )
         if not course.tangent:
             course.weigh(
@@ -155,8 +157,8 @@ class WeakSession:
             self._anchor_name(),
             ", ".join(self.weak_heads),
         )
-        if course.doubt:
-            logging.warning("Weak losses: %s", course.doubt)
+        for doubt in [*self.doubts, *([course.doubt] if course.doubt else [])]:
+            logging.warning("Weak losses: %s", doubt)
         return given | {"logger": ReportingLogger(given["logger"], bridge.ledger)}
 
     def _anchor_name(self) -> str:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mace_weak.errors import WeakLossError
 from mace_weak.evidence import Knowledge
+from mace_weak.misread import unplaced
 from mace_weak.nequip.anchor import Anchor
 from mace_weak.nequip.fields import ANCHOR_ENERGY, ANCHOR_FORCES, STRUCTURE
 from mace_weak.nequip.graphs import Graph, inputs_of
@@ -53,6 +54,12 @@ def check_labels(
     counts = {AtomicDataDict.FORCE_KEY: 0, **dict.fromkeys(fields, 0)}
     for number in range(len(dataset)):
         data = dataset[number]
+        positions = data[AtomicDataDict.POSITIONS_KEY]
+        cell = data.get(AtomicDataDict.CELL_KEY, positions.new_zeros(3))
+        if problem := unplaced(positions.cpu().numpy(), cell.cpu().numpy()):
+            raise WeakLossError(
+                f"structure {number} (counted from 0) of the training set: {problem}"
+            )
         for field in fields:
             where = f"structure {number} (counted from 0) of the training set"
             if field not in data:

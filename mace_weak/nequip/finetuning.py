@@ -67,8 +67,11 @@ def distilling_arguments(saved: SavedModel, task: Task) -> list[str]:
     return _configured(saved, task, loss, kind="nequip.train.EMALightningModule")
 
 
-def anchored_arguments(saved: SavedModel, task: Task) -> list[str]:
-    """Arguments of ``nequip-train`` with the anchored Taylor loss; the last model is the result."""
+def arguments_on_labels(saved: SavedModel, task: Task, *, anchored: bool) -> list[str]:
+    """Arguments of ``nequip-train`` for the labels themselves; the last model is the result.
+
+    With the anchored Taylor loss, or with that at a weight of zero, which is nequip's own.
+    """
     loss: dict[str, Any] = {
         "_target_": "mace_weak.nequip.train.WeakTaylorLoss",
         "coeffs": {"total_energy": 1.0},
@@ -76,8 +79,9 @@ def anchored_arguments(saved: SavedModel, task: Task) -> list[str]:
     if task.forces:
         loss["coeffs"]["forces"] = 1.0
         loss["ignore_nan"] = {"forces": True}
-    kind = "mace_weak.nequip.train.WeakEMALightningModule"
-    return _configured(saved, task, loss, kind=kind)
+    if not anchored:
+        loss |= {"weak_taylor_weight": 0, "weak_anchor": "none"}
+    return _configured(saved, task, loss, kind="mace_weak.nequip.train.WeakEMALightningModule")
 
 
 def _configured(saved: SavedModel, task: Task, loss: Mapping[str, Any], *, kind: str) -> list[str]:

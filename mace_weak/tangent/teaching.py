@@ -21,6 +21,7 @@ BATCH, LARGE = 5, 1000  # from so many lessons on, batches are twice as large
 ANCHORED_STEPS = 800
 ANCHORED_BATCH = 5
 ANCHORED_LR = 0.001
+PLAIN_LR = 0.01  # where the foundation model knows nothing that must be kept
 VALID_FRACTION = 0.1  # of the labels, where these are learned themselves
 
 
@@ -45,12 +46,12 @@ def distilling(n_lessons: int) -> Schedule:
     return Schedule(epochs=epochs, batch_size=batch_size, lr=0.005)
 
 
-def anchored_training(n_structures: int) -> Schedule:
-    """For the labels themselves, of so many structures, with the anchored loss."""
+def training_on_labels(n_structures: int, *, anchored: bool) -> Schedule:
+    """For the labels themselves, of so many structures, with the anchored loss or without."""
     n_train = max(1, n_structures - max(1, round(VALID_FRACTION * n_structures)))
     batch_size = max(1, min(ANCHORED_BATCH, n_train))
     epochs = max(1, round(ANCHORED_STEPS / (n_train // batch_size)))
-    return Schedule(epochs=epochs, batch_size=batch_size, lr=ANCHORED_LR)
+    return Schedule(epochs=epochs, batch_size=batch_size, lr=ANCHORED_LR if anchored else PLAIN_LR)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
+import misread_files
 import numpy as np
 import pytest
 from ase.build import bulk, make_supercell
+from ase.calculators.emt import EMT
 from ase.io import read
 from ase.units import Hartree, kcal, mol
 from datafiles import RECIPES
 from labelled import labelled, rattled, written
+from misread_files import FILES
 from scipy.spatial.transform import Rotation
 
 from mace_weak.command.atomic_energies import fit_composition
 from mace_weak.command.checking import checks
 from mace_weak.command.checking.consistency import force_energy_slope
 from mace_weak.command.checking.fingerprints import fingerprint, nearest, pairs_of
+from mace_weak.command.checking.foundation_checks import compare
 from mace_weak.command.checking.survey import SAMPLE, survey
 from mace_weak.command.checking.units import FORCE_UNITS, all_electron_energy, unit_of
 from mace_weak.command.frames import Keys
@@ -216,3 +222,54 @@ def test_the_energies_for_each_coordinate_are_counted(tmp_path):
     found = checked(written(tmp_path / "train.xyz", frames))
     scales = dict(next(table.rows for table in found.tables if table.title == "Scales"))
     assert scales["energies for each coordinate of the atoms"] == 30 / (3 * atoms)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_labels_that_mace_would_misread_are_found(name, tmp_path):
+    _, keys, message = FILES[name]
+    path = misread_files.written(tmp_path, name)
+    keys = Keys(**keys)
+    if "position" in name:
+        with pytest.raises(WeakLossError, match=re.escape(message)):
+            survey(path, keys)
+        return
+    found = checks.checked(
+        survey(path, keys), None, None, foundation=None, model=None, keys=keys, device="cpu"
+    ).findings
+    assert any(message in one.problem and one.wrong for one in found), found
+
+
+def test_other_readers_do_not_misread(tmp_path):
+    """nequip and finetune know what is missing under ASE's names, and take no isolated atoms."""
+    for name in ("some forces under ASE's name", "isolated atoms of one element"):
+        _, keys, _ = FILES[name]
+        keys = Keys(**keys)
+        found = checks.checked(
+            survey(misread_files.written(tmp_path, name), keys), None, None,
+            foundation=None, model=None, keys=keys, device="cpu", reader=None,
+        ).findings  # fmt: skip
+        assert not any(one.wrong for one in found)
+
+
+def test_the_other_spelling_of_isolated_atoms_is_known(tmp_path):
+    frames = misread_files.valence_totals()
+    for atoms in frames[:3]:
+        atoms.info["config_type"] = "isolated_atom"
+    path = written(tmp_path / "train.xyz", frames)
+    assert survey(path, KEYS).isolated_atoms["O"] == -2036.0
+    assert "3 isolated atoms have a config_type that MACE takes for structures" in problems(path)
+
+
+def test_a_periodic_cell_of_one_atom_is_no_isolated_atom(tmp_path):
+    cells = [bulk("Al") for _ in range(12)]
+    for number, atoms in enumerate(cells):
+        atoms.set_cell(atoms.cell * (0.97 + 0.005 * number), scale_atoms=True)
+        atoms.info["REF_energy"] = -3.0 + 0.01 * (number - 6) ** 2
+    found = survey(written(tmp_path / "cells.xyz", cells), KEYS)
+    assert found.isolated_atoms == {}
+
+    class Constant:
+        elements, cutoff, dtype, atomic_energies = ["Al"], 5.0, "float64", {"Al": 0.0}
+        calculator = EMT()
+
+    assert compare(Constant(), found) is not None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ase.io import read, write
+from misread_files import FILES, frames, written
 from training import FINETUNE, SCRATCH, train
 
 import mace_weak.versions
@@ -50,6 +51,7 @@ CASES = {
         "--weak_every has no effect with --loss=weighted: choose --loss=weak_taylor",
     ),
     "dipoles": (FRESH, ["--model=AtomicDipolesMACE"], "not on --model=AtomicDipolesMACE"),
+    "energies of no weight": (TUNE, ["--energy_weight=0"], "makes the weak terms zero"),
     "no forces": (TUNE, ["--compute_forces=False"], "leave --compute_forces=False away"),
     "cueq absent": (TUNE, ["--enable_cueq=True"], "needs cuequivariance-torch"),
     "oeq absent": (TUNE, ["--enable_oeq=True"], "needs openequivariance"),
@@ -90,6 +92,11 @@ CASES = {
         ["--weak_base_loss=l1l2energyforces"],
         "have no forces, which MACE's l1l2energyforces loss would fit to zero",
     ),
+    "energies fitted to zero": (
+        TUNE,
+        ["--weak_base_loss=huber", "--train_file={some}"],
+        "1 frames of {some} (head Default) have no energy, which MACE's huber loss would fit",
+    ),
     "stress fitted to zero": (
         FRESH,
         ["--weak_base_loss=huber", "--train_file={copper}", "--stress_key=none"],
@@ -120,6 +127,9 @@ def broken(tmp_path_factory, files, foundation) -> dict[str, Path]:
     frames = read(files.ethanol_forces, ":")
     frames[1].arrays["REF_forces"][3, 0] = np.inf
     write(folder / "inf.xyz", frames)
+    frames = read(files.ethanol_forces, ":")
+    del frames[4].info["REF_energy"]
+    write(folder / "some.xyz", frames)
     first, second = read(files.ethanol, ":2")
     second.info["REF_energy"] = "None"
     write(folder / "word.xyz", [first, second])
@@ -133,6 +143,7 @@ def broken(tmp_path_factory, files, foundation) -> dict[str, Path]:
         "ethanol": files.ethanol,
         "nan": folder / "nan.xyz",
         "inf": folder / "inf.xyz",
+        "some": folder / "some.xyz",
         "word": folder / "word.xyz",
         "letter": folder / "letter.xyz",
         "truncated": folder / "truncated.model",
@@ -156,8 +167,29 @@ def test_bad_input_is_refused(case, tmp_path, broken, files):
     flags = [flag.format(**broken) for flag in (*base, *extra)]
     line = refusal(tmp_path, f"--train_file={default}", *flags)
     assert line.startswith("mace-weak: ")
-    assert message in line
+    assert message.format(**broken) in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_labels_that_mace_would_misread_are_refused(name, tmp_path, foundation):
+    _, keys, message = FILES[name]
+    flags = [f"--{label}_key={key}" for label, key in keys.items()]
+    flags.append("--default_dtype=float32")
+    tune = [flag.format(foundation=foundation) for flag in TUNE]
+    path = written(tmp_path, name)
+    assert message in refusal(tmp_path / "run", f"--train_file={path}", *tune, *flags)
+
+
+def test_zero_forces_are_warned_of(tmp_path, foundation):
+    """By symmetry they may be right."""
+    own = frames()
+    for atoms in own:
+        atoms.arrays["REF_forces"][:] = 0.0
+    write(tmp_path / "zero.xyz", own)
+    tune = [flag.format(foundation=foundation) for flag in TUNE]
+    run = train(tmp_path / "run", f"--train_file={tmp_path / 'zero.xyz'}", *tune)
+    assert "the forces of all structures are zero" in run.log
 
 
 def test_an_unknown_loss_lists_the_valid_ones(tmp_path, capsys):

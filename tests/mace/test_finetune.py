@@ -19,7 +19,7 @@ from console import COMMAND, mace_weak, result_of, rows_of
 from datafiles import QUICKSTART, RECIPES
 from finetuning import killed_when
 from mace.calculators import MACECalculator
-from predictions import calculated
+from predictions import calculated, relabelled
 from training import atomic_energies, train
 
 ETHANOL = QUICKSTART / "data" / "ethanol_pbe_train.xyz"
@@ -209,6 +209,18 @@ def test_labels_that_leave_the_forces_open_are_trained_on_by_the_anchored_loss(
     log = (tmp_path / "tuned.model.work" / "training.txt").read_text()
     assert "weak_taylor, weights relative to the energy term" in log
     assert np.array(atomic_energies(torch.load(out, weights_only=False)))[0] < -50
+
+
+def test_a_foundation_model_of_another_surface_is_trained_plainly(foundation, tmp_path):
+    """Its energies, turned round, are followed by no correction that is small."""
+    frames = read(TEST, ":24")
+    train = relabelled(tmp_path / "train.xyz", frames, foundation, factor=-2.0)
+    found = result_of("finetune", foundation, train, f"--out={tmp_path / 'tuned.model'}")
+    assert "its surface is another one" in found["findings"][-1]["problem"]
+    assert "trained plainly instead" in found["findings"][-1]["problem"]
+    log = (tmp_path / "tuned.model.work" / "training.txt").read_text()
+    assert "WeightedEnergyForcesLoss" in log
+    assert "Weak losses" not in log
 
 
 def test_the_named_head_of_a_model_with_several_is_finetuned(foundation, files, tmp_path):

@@ -93,6 +93,19 @@ class Start:
         write(path, frames)
         return base_config(path)
 
+    def unplaced(self) -> Config:
+        """Training structures of which one has no position: not those of validation."""
+        frames = read(self.files.molecules, ":8")
+        valid = self.folder / "valid.xyz"
+        write(valid, frames)
+        frames[3].positions[0, 0] = np.nan
+        write(self.folder / "unplaced.xyz", frames)
+        return {
+            "data__split_dataset": [],
+            "data__train_file_path": str(self.folder / "unplaced.xyz"),
+            "data__val_file_path": str(valid),
+        }
+
     def write_broken(self) -> str:
         path = self.folder / "broken.nequip.zip"
         path.write_bytes(self.foundation.read_bytes()[:1000])
@@ -136,6 +149,10 @@ CASES: dict[str, tuple[Callable[[Start], Config], str]] = {
     "order 0, no anchor": (
         lambda start: weak(start.scratch(), weak_order=0),
         "weak_order 0 without an anchor would hold the forces at zero",
+    ),
+    "a position that is none": (
+        lambda start: weak(changed(start.scratch(), **start.unplaced())),
+        "structure 3 (counted from 0) of the training set: a position is NaN",
     ),
     "tangent anchor, no foundation": (
         lambda start: weak(start.scratch(), weak_anchor="tangent"),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from ase.io import read, write
 from console import mace_weak, result_of
-from datafiles import RECIPES
+from datafiles import QUICKSTART, RECIPES
 from finetuning import killed_when
-from predictions import calculated
+from predictions import calculated, relabelled
 from roads import Start
 from stock import BUILD, ENERGY_OF, energy_in, stock, without_mace_weak
 from training import changed, train
@@ -124,9 +124,18 @@ def test_forces_of_some_structures_are_learned_by_the_anchored_loss_too(foundati
         schedule=Schedule(epochs=2, batch_size=2, lr=0.01), device="cpu", seed=1,
     )  # fmt: skip
     saved = load_model(str(foundation))
-    arguments = host.anchored_arguments(saved, task)
+    arguments = host.arguments_on_labels(saved, task, anchored=True)
     run_trainer(host.COMMAND, arguments, tmp_path / "training.txt")
     assert (tmp_path / host.PRODUCT).is_file()
+
+
+def test_a_foundation_model_of_another_surface_is_trained_plainly(foundation, tmp_path):
+    frames = read(QUICKSTART / "data" / "ethanol_pbe_test.xyz", ":24")
+    train = relabelled(tmp_path / "train.xyz", frames, foundation, factor=-2.0)
+    found = result_of("finetune", foundation, train, f"--out={tmp_path / 'tuned.ckpt'}")
+    assert "trained plainly instead" in found["findings"][-1]["problem"]
+    log = (tmp_path / "tuned.ckpt.work" / "training.txt").read_text()
+    assert "no anchor" in log
 
 
 def test_a_checkpoint_is_a_foundation_model_too(foundation_checkpoint, ammonia, tmp_path):

@@ -18,12 +18,15 @@ from mace_weak.command.checking.foundation_checks import (
     unlike_energies,
     unlike_forces,
 )
+from mace_weak.command.checking.reading import misread_by_mace, misread_labels
 from mace_weak.command.checking.subject import Subject, suitable_displacement
 from mace_weak.command.checking.survey import Survey
 from mace_weak.command.checking.units import ENERGY_UNITS, all_electron_energy, unit_of
 from mace_weak.command.frames import Keys
 from mace_weak.command.models import Model
 from mace_weak.command.output import Finding, Result, Table
+from mace_weak.misread import ASE_KEYS
+from mace_weak.versions import MACE
 
 OVERLAP = 0.5  # Å, shorter than any bond
 STRONG = 50.0  # eV/Å, a force that no structure worth its label has
@@ -38,14 +41,24 @@ def checked(
     model: Model | None,
     keys: Keys,
     device: str,
+    reader: str | None = MACE,
 ) -> Result:
-    """Tables, findings and a training command for the files; ``model`` is the foundation's."""
+    """Tables, findings and a training command for the files; ``model`` is the foundation's.
+
+    ``reader`` is the host whose trainer reads the files, None for ``mace-weak finetune``.
+    """
     others = [survey for survey in (valid, test) if survey is not None]
     surveys = [train, *others]
     result = Result(tables=[contents(surveys)])
+    dtype = model.dtype if model else "float32"
     for survey in surveys:
-        result.findings += [*label_findings(survey, keys), *size_findings(survey)]
+        result.findings += label_findings(survey, keys, zeros=reader == MACE)
+        result.findings += misread_labels(survey, keys)
+        result.findings += size_findings(survey)
         result.findings += duplicates(survey)
+    if reader == MACE:
+        for survey in surveys[: 2 if valid else 1]:
+            result.findings += misread_by_mace(survey, keys, dtype=dtype)
     for other in others:
         result.findings += [*leaks(train, other), *strangers(train, other)]
     if len(others) == 2:
@@ -68,6 +81,10 @@ def checked(
         keys=keys, device=device,
     )  # fmt: skip
     result.tables.append(scales(train, slope, correlation, pairs))
+    if train.isolated_atoms and reader == MACE:
+        result.notes.append(
+            "MACE takes the energies of the atoms from the isolated atoms, whatever --E0s says."
+        )
     result.notes.append(training_command(subject))
     return result
 
@@ -85,10 +102,15 @@ def contents(surveys: Sequence[Survey]) -> Table:
     return Table("Files", (*columns, "with energy", "with forces", "with stress"), rows)
 
 
-def label_findings(survey: Survey, keys: Keys) -> Iterator[Finding]:
-    """Labels that are absent, or no numbers."""
+def label_findings(survey: Survey, keys: Keys, *, zeros: bool) -> Iterator[Finding]:
+    """Labels that are absent, or no numbers.
+
+    ``zeros`` is whether those that are absent under ASE's own names are read as zero, which is
+    another finding.
+    """
+    own = ASE_KEYS if zeros else ()
     missing = survey.count - survey.labels["energy"]
-    if missing:
+    if missing and keys.energy not in own:
         yield Finding(
             f"{survey.path}: {missing} of {survey.count} structures have no energy under the key "
             f"'{keys.energy}'",
@@ -102,7 +124,7 @@ def label_findings(survey: Survey, keys: Keys) -> Iterator[Finding]:
             wrong=True,
         )
     some = survey.labels["forces"]
-    if 0 < some < survey.count - len(survey.isolated_atoms):
+    if keys.forces not in own and 0 < some < survey.count - len(survey.isolated_atoms):
         yield Finding(
             f"{survey.path}: only {some} of {survey.count} structures have forces",
             "with MACE's losses weighted, universal and stress this is fine; huber fits the others "

@@ -18,6 +18,8 @@ from mace_weak.likeness import FEWEST, VARIED, Likeness, liken, proportion
 
 PREDICTED = 200  # structures that the foundation model is run on
 SAME_ZERO = 0.01  # eV, of the energies of the atoms
+STILL = 0.1  # eV/Å, above which the foundation model sees forces
+UNRELATED = 0.3  # correlation below which they do not
 RELATED = 0.7  # correlation from which the forces of two levels belong together
 
 
@@ -64,7 +66,7 @@ def compare(model: Model, survey: Survey) -> Comparison | None:
     known = [
         structure
         for structure in survey.structures
-        if "energy" in structure.labels and len(structure.atoms) > 1
+        if "energy" in structure.labels and (len(structure.atoms) > 1 or any(structure.atoms.pbc))
     ]
     if not known:
         return None
@@ -105,13 +107,26 @@ def misfits(model: Model, surveys: Sequence[Survey]) -> Iterator[Finding]:
 
 
 def unlike_forces(comparison: Comparison) -> Iterator[Finding]:
-    """Forces of another sign or unit than the foundation model's."""
-    ratio, related = proportion(*comparison.forces())
+    """Forces of another sign or unit than the foundation model's, or unlike them."""
+    reference, predicted = comparison.forces()
+    ratio, related = proportion(reference, predicted)
+    if len(reference) and not reference.any() and np.std(predicted) > STILL:
+        yield Finding(
+            f"the forces are zero, where the foundation model has {np.std(predicted):.2g} eV/Å",
+            "leave them away if they were not calculated",
+            wrong=True,
+        )
     if related < -RELATED:
         yield Finding(
             f"the forces point against the foundation model's (correlation {related:.2f})",
             "turn their sign: forces are −∂E/∂r, not the gradient",
             wrong=True,
+        )
+    elif abs(related) < UNRELATED:
+        yield Finding(
+            "the forces have nothing to do with the foundation model's (correlation "
+            f"{related:.2f})",
+            "are they of these structures, and of their atoms in this order?",
         )
     unit = unit_of(ratio, FORCE_UNITS) if related > RELATED else None
     if unit not in (None, "eV/Å"):

@@ -31,6 +31,9 @@ def advice(subject: Subject) -> tuple[str, str, list[str]]:
 def _flags(subject: Subject) -> Iterator[str]:
     train, valid = subject.train, subject.valid
     yield f"--train_file={train.path}"
+    n_structures = train.count - len(train.isolated_atoms)
+    if n_structures < 2 and valid is None:
+        valid = train  # MACE cannot set part of one structure apart
     yield f"--valid_file={valid.path}" if valid else "--valid_fraction=0.1"
     defaults = Keys()
     for label in ("energy", "forces", "stress"):
@@ -47,7 +50,7 @@ def _flags(subject: Subject) -> Iterator[str]:
         if not train.isolated_atoms:
             yield "--E0s=average"
         yield "--loss=weighted"
-    yield f"--batch_size={max(1, min(BATCH, train.count // 2))}"
+    yield f"--batch_size={max(1, min(BATCH, n_structures // 2))}"
     yield from ("--max_num_epochs=101", "--eval_interval=10", "--save_all_checkpoints")
     yield from ("--scheduler=ExponentialLR", "--lr_scheduler_gamma=0.96", "--ema")
     # MACE restarts a foundation model only in its own precision

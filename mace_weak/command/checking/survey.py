@@ -14,6 +14,7 @@ from ase import Atoms
 from mace_weak.command.checking.fingerprints import Pairs, fingerprint, pairs_of
 from mace_weak.command.frames import Keys, bare, finite, isolated, read_frames
 from mace_weak.command.progress import progress
+from mace_weak.misread import ISOLATED
 
 SAMPLE = 1000  # structures that are kept whole
 
@@ -42,7 +43,9 @@ class Survey:
     A value for each structure have ``energies`` (eV, NaN if absent), ``sizes`` (atoms),
     ``largest_forces`` (eV/Å), ``shortest`` (the shortest distance, Å) and ``loneliest`` (that of
     the atom farthest from its next neighbour, Å). ``labels`` counts each label, ``bad`` has the
-    numbers of the structures in which it is NaN or infinite. ``sample`` are a thousand structures
+    numbers of the structures in which it is NaN or infinite. ``isolated_atoms`` have their energy
+    (eV) by element, of which ``misspelt`` are not called so by MACE; in the structures numbered
+    ``misplaced`` forces stand in the comment line. ``sample`` are a thousand structures
     at random at most, each with the one behind it in the file.
     """
 
@@ -56,7 +59,9 @@ class Survey:
     largest_forces: list[float] = field(default_factory=list)
     shortest: list[float] = field(default_factory=list)
     loneliest: list[float] = field(default_factory=list)
-    isolated_atoms: dict[str, float] = field(default_factory=dict)
+    isolated_atoms: dict[str, float | None] = field(default_factory=dict)
+    misspelt: int = 0
+    misplaced: list[int] = field(default_factory=list)
     sample: list[tuple[Labelled, Labelled | None]] = field(default_factory=list)
 
     @property
@@ -97,7 +102,9 @@ class Survey:
                 self.bad[name].append(self.count)
         energy = float(labels.get("energy", np.nan))
         if isolated(atoms):
-            self.isolated_atoms[atoms.get_chemical_symbols()[0]] = energy
+            known = energy if np.isfinite(energy) else None
+            self.isolated_atoms[atoms.get_chemical_symbols()[0]] = known
+            self.misspelt += atoms.info["config_type"] != ISOLATED
         self.energies.append(energy)
         forces = labels.get("forces", np.full((1, 3), np.nan))
         self.largest_forces.append(float(np.linalg.norm(forces, axis=1).max()))
@@ -124,6 +131,8 @@ def survey(path: Path, keys: Keys) -> Survey:
     behind: int | None = None  # place in the sample of the structure before this one
     for atoms in progress(read_frames(path), f"reading {path.name}"):
         labels = keys.labels(atoms)
+        if keys.forces in atoms.info:
+            found.misplaced.append(found.count)
         this = Labelled(found.count, bare(atoms), finite(labels))
         if behind is not None:
             found.sample[behind] = (found.sample[behind][0], this)

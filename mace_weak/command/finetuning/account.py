@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mace_weak.command.output import Finding, Table
+from mace_weak.likeness import Likeness
 from mace_weak.losses import FORCES, SPATIAL, TAYLOR
 from mace_weak.tangent.fit import Account
 
@@ -16,8 +17,14 @@ WORDS = {
 STRENGTHS = ((0.03, "hardly"), (1.0, "lightly"), (100.0, "clearly"), (float("inf"), "firmly"))
 
 
-def undecided(account: Account) -> Finding | None:
-    """That the labels leave the forces open, if they do."""
+def undecided(account: Account, likeness: Likeness) -> Finding | None:
+    """Why the closed form is not taken, if it is not."""
+    if likeness.another_surface:
+        return Finding(
+            f"the foundation model leaves {likeness}: its surface is another one, too far for the "
+            "closed form, and the model was trained plainly instead",
+            "choose another foundation model, or label forces",
+        )
     if account.trusted:
         return None
     return Finding(

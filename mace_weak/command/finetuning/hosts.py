@@ -50,8 +50,11 @@ class Host(Protocol):
     def distilling_arguments(self, saved: Any, task: Task) -> list[str]:
         """Arguments of the trainer for energies and forces of the tangent model."""
 
-    def anchored_arguments(self, saved: Any, task: Task) -> list[str]:
-        """Arguments of the trainer for the labels themselves, with the anchored Taylor loss."""
+    def arguments_on_labels(self, saved: Any, task: Task, *, anchored: bool) -> list[str]:
+        """Arguments of the trainer for the labels themselves, with the anchored Taylor loss or not.
+
+        The last model is the result.
+        """
 
     def save_product(self, folder: Path, out: Path, shifts: Mapping[str, float]) -> None:
         """Write the trained model with the atoms' energies moved by ``shifts`` (eV)."""

@@ -33,10 +33,11 @@ from mace_weak.command.models import Model, load_model, predict, reading
 from mace_weak.command.output import Result, Table
 from mace_weak.command.progress import counter, progress
 from mace_weak.command.trainer import run_trainer
+from mace_weak.likeness import Likeness, liken
 from mace_weak.tangent.fit import Settings, Tangent
 from mace_weak.tangent.labels import Labels, Predicted, without_atoms
 from mace_weak.tangent.storage import solved
-from mace_weak.tangent.teaching import COPIES, Schedule, Task, anchored_training
+from mace_weak.tangent.teaching import COPIES, Schedule, Task, training_on_labels
 
 SOLUTION, OUTPUT = "solution.npz", "training.txt"
 CPU_MEMORY = 4.0  # GB
@@ -109,6 +110,7 @@ def findings_of(request: Request, foundation: Model) -> Result:
     found = checked(
         survey(request.train, request.keys), None, test,
         foundation=request.foundation, model=foundation, keys=request.keys, device=request.device,
+        reader=None,
     )  # fmt: skip
     return Result(findings=found.findings)
 
@@ -132,13 +134,14 @@ class Finetuning:
                 start = model.predicted(done)
             labels = self.labels(model, start)
             tangent = self.solution(model, labels)
-        decided = undecided(tangent.account)
+        likeness = self.likeness(labels, start)
+        decided = undecided(tangent.account, likeness)
         with self.work.timed("training"):
             if decided is None:
                 self.distil(model, tangent, start, labels)
             else:
                 result.findings.append(decided)
-                self.train_anchored(labels)
+                self.train_on_labels(labels, anchored=not likeness.another_surface)
             shifts = self.by_element(self.shifts_of_trained())
             self.host.save_product(self.work.folder, self.request.out, shifts)
         result.written.append(self.request.out)
@@ -191,15 +194,23 @@ class Finetuning:
         with counter("energies", total=len(self.structures.frames)) as done:
             return without_atoms(self.labels(model, model.predicted(done)))[0]
 
-    def train_anchored(self, labels: Labels) -> None:
-        """Train with the anchored Taylor loss instead: the energies do not determine the forces."""
+    def likeness(self, labels: Labels, start: Predicted) -> Likeness:
+        """How the foundation model's energies go with the labels."""
+        known = np.isfinite(labels.energies)
+        energies = (self.structures.energies[known], start.energies[known])
+        return liken(labels.counts[known], *energies)
+
+    def train_on_labels(self, labels: Labels, *, anchored: bool) -> None:
+        """Train on the labels themselves instead, with the anchored Taylor loss or without."""
         some_forces = write_labels(
             self.work.folder, self.structures, labels=labels,
             missing_as_nan=self.host.MISSING_AS_NAN,
         )  # fmt: skip
         n_labelled = int(np.sum(np.isfinite(self.structures.energies)))
-        task = self.task(LABELS, None, anchored_training(n_labelled), forces=some_forces)
-        self.train(task, self.host.anchored_arguments(self.foundation, task))
+        schedule = training_on_labels(n_labelled, anchored=anchored)
+        task = self.task(LABELS, None, schedule, forces=some_forces)
+        arguments = self.host.arguments_on_labels(self.foundation, task, anchored=anchored)
+        self.train(task, arguments)
 
     def task(
         self, train: str, valid: str | None, schedule: Schedule, *, forces: bool = True

@@ -35,8 +35,6 @@ def labelled_structures(path: Path, keys: Keys) -> Structures:
     frames, energies, forces, alone = [], [], [], 0
     for number, atoms in enumerate(read_frames(path)):
         place = f"'{path}', structure {number} (counted from 0)"
-        if not np.all(np.isfinite(atoms.positions)):
-            raise WeakLossError(f"{place}: a position is NaN or infinite: mend or remove it")
         if isolated(atoms):
             alone += 1
             continue

@@ -1,0 +1,148 @@
+"""Labels that a training would read as something else: what is wrong, and how to mend it.
+
+For trainings, which stop, and for ``mace-weak check``, which shows all there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mace_weak.compositions import fit_atoms
+
+ISOLATED = "IsolatedAtom"  # MACE's config_type of an atom that gives its element's energy
+ASE_KEYS = ("energy", "forces", "stress")
+MOST_BINDING = 12.0  # eV for an atom: no material is bound so firmly
+COARSE = 0.1  # share of what energies differ by that rounding may take
+FEWEST = 3  # energies beyond those of the atoms, to see what they differ by
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with the labels, and how to mend it."""
+
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.mend}"
+
+
+def unplaced(positions: np.ndarray, cell: np.ndarray) -> Problem | None:
+    """Positions or cell vectors that are no finite numbers."""
+    for name, values in (("position", positions), ("cell vector", cell)):
+        if not np.all(np.isfinite(values)):
+            return Problem(f"a {name} is NaN or infinite", "mend or remove the structure")
+    return None
+
+
+def filled_with_zeros(label: str, key: str, missing: int) -> Problem | None:
+    """Labels under ASE's own names, which MACE 0.3.16 takes for zero where they are missing."""
+    if key not in ASE_KEYS or not missing:
+        return None
+    return Problem(
+        f"{missing} structures have no {label} under ASE's own name '{key}', where MACE takes what "
+        "is missing for zero and trains on it",
+        f"write the labels under another name, REF_{label}, and name that by --{label}_key "
+        f"(--{label}-key of mace-weak)",
+    )
+
+
+def no_forces(forces: Sequence[np.ndarray]) -> Problem | None:
+    """Forces (n_atoms, 3) of several structures that are all zero: by symmetry, or unknown."""
+    if len(forces) < 2 or any(own.any() for own in forces):
+        return None
+    return Problem(
+        "the forces of all structures are zero",
+        "leave them away if they were not calculated",
+    )
+
+
+def same_forces(forces: Sequence[np.ndarray]) -> Problem | None:
+    """Forces (n_atoms, 3), not zero, that several structures have in common."""
+    if len(forces) < 2 or not forces[0].any():
+        return None
+    if any(not np.array_equal(own, forces[0]) for own in forces[1:]):
+        return None
+    return Problem(
+        "all structures have the same forces", "write each structure's own, or leave them away"
+    )
+
+
+def isolated_atoms(
+    energies: Mapping[str, float | None], elements: Collection[str], *, energy_key: str
+) -> Iterator[Problem]:
+    """Isolated atoms, which MACE takes the energies of the atoms from, whatever ``E0s`` says.
+
+    ``energies`` (eV) are by element, None where there is none; ``elements`` those of the
+    structures.
+    """
+    if not energies:
+        return
+    if energy_key in ASE_KEYS:
+        yield Problem(
+            f"the energies of isolated atoms stand under ASE's own name '{energy_key}', where MACE "
+            "takes them for 0 eV",
+            "write energies under another name, REF_energy, and name that by --energy_key",
+        )
+    unknown = sorted(symbol for symbol, energy in energies.items() if energy is None)
+    if unknown:
+        yield Problem(
+            f"isolated atoms of {', '.join(unknown)} have no energy, and MACE takes 0 eV",
+            "label or remove them",
+        )
+    absent = sorted(set(elements) - set(energies))
+    if absent:
+        yield Problem(
+            f"there are isolated atoms of {', '.join(sorted(energies))}, but not of "
+            f"{', '.join(absent)}, and MACE wants either all or none",
+            "add those that are missing, or remove all isolated atoms",
+        )
+
+
+def foreign_atoms(
+    energies: Mapping[str, float | None],
+    counts: Mapping[str, np.ndarray],
+    totals: np.ndarray,
+) -> Problem | None:
+    """Isolated atoms of another method than the structures.
+
+    ``counts`` (n_structures,) are the numbers of atoms by element, ``totals`` (n_structures,) the
+    energies of the structures, eV.
+    """
+    known = {symbol: energy for symbol, energy in energies.items() if energy is not None}
+    if not len(totals) or not set(counts) <= set(known):
+        return None
+    sizes = sum(counts.values())
+    apart = sum(counts[symbol] * known[symbol] for symbol in counts)
+    binding = float(np.median((totals - apart) / sizes))
+    if abs(binding) < MOST_BINDING:
+        return None
+    return Problem(
+        f"the structures are bound by {-binding:.0f} eV for each atom beyond the isolated atoms, "
+        "which are of another method than the structures",
+        "calculate both alike (the same pseudopotentials, the same code), or remove the isolated "
+        "atoms",
+    )
+
+
+def coarse_energies(counts: np.ndarray, energies: np.ndarray, *, dtype: str) -> Problem | None:
+    """Total energies (n_structures,) in eV that lose their differences to rounding in a training.
+
+    ``counts`` (n_structures, n_elements) are the structures' numbers of atoms.
+    """
+    if dtype != "float32" or len(energies) - np.linalg.matrix_rank(counts) < FEWEST:
+        return None
+    step = float(np.max(np.spacing(np.abs(energies).astype(np.float32))))
+    left = fit_atoms(counts.astype(float), energies).residuals * counts.sum(axis=1)
+    spread = float(np.std(left))
+    if step < COARSE * spread:
+        return None
+    return Problem(
+        f"energies of {np.max(np.abs(energies)):.3g} eV are rounded to {step:.2g} eV in float32, "
+        f"and beyond the atoms' own they differ by {spread:.2g} eV",
+        "train in float64 (--default_dtype=float64; NequIP keeps total energies in float64), or "
+        "take the energies of the atoms off the labels",
+    )
