@@ -19,7 +19,7 @@ from mace_weak.command.arguments import (
     Seed,
     StressKey,
 )
-from mace_weak.command.output import show
+from mace_weak.command.output import require_writable, show
 
 TYPE_KEY = "config_type"
 
@@ -40,11 +40,11 @@ def evaluate(
     probes: Annotated[
         int, typer.Option(min=0, help="Structures for Taylor residuals and closed paths.")
     ] = 20,
-    temperature: Annotated[float, typer.Option(help="Of the dynamics, K.")] = 300.0,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the dynamics, K.")] = 300.0,
     steps: Annotated[int, typer.Option(min=0, help="Of the dynamics, 0.5 fs each.")] = 1000,
     seed: Seed = 1,
     device: Device = "cpu",
-    dtype: Dtype = "",
+    dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a model: errors, softening, Taylor residuals, closed paths, dynamics; with pictures.
@@ -54,8 +54,10 @@ def evaluate(
     from mace_weak.command.frames import Keys
     from mace_weak.command.judging.judgement import Settings, judge
 
+    require_writable(out, folder=True)
     settings = Settings(
         keys=Keys(energy_key, forces_key, stress_key), type_key=type_key, probes=probes,
-        temperature=temperature, steps=steps, seed=seed, device=device, dtype=dtype, out=out,
+        temperature=temperature, steps=steps, seed=seed, device=device,
+        dtype=dtype.value if dtype else "", out=out,
     )  # fmt: skip
     raise typer.Exit(show(judge(model, before, test, settings), as_json=as_json))

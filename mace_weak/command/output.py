@@ -7,7 +7,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
+
+from mace_weak.errors import WeakLossError
 
 FINE, FINDING, BAD_USE = 0, 1, 2
 
@@ -118,3 +121,20 @@ def _without_nan(content: Any) -> Any:
     if isinstance(content, list):
         return [_without_nan(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def require_writable(out: Path, *, folder: bool = False) -> None:
+    """Check that a file, or files in a ``folder``, can be written, before anything is computed.
+
+    Raises:
+        WeakLossError: if not.
+    """
+    place = out if folder else out.parent
+    try:
+        if not folder and out.is_dir():
+            raise IsADirectoryError("it is a folder")
+        place.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise WeakLossError(f"'{out}' cannot be written ({error}): name another --out") from error

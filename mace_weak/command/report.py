@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mace_weak.command.arguments import AsJson
-from mace_weak.command.output import show
+from mace_weak.command.output import require_writable, show
 
 
 def report(
@@ -30,4 +30,5 @@ def report(
     """
     from mace_weak.command.reporting.overview import reported
 
+    require_writable(out, folder=out.is_dir())
     raise typer.Exit(show(reported(runs, out), as_json=as_json))

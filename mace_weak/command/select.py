@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mace_weak.command.arguments import AsJson, Device, Dtype, Seed
-from mace_weak.command.output import show
+from mace_weak.command.output import require_writable, show
 
 
 class Method(str, Enum):
@@ -36,7 +36,7 @@ def select(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Even if it exists.")] = False,
     seed: Seed = 0,
     device: Device = "cpu",
-    dtype: Dtype = "",
+    dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose the structures to label from a pool that has no labels.
@@ -51,11 +51,14 @@ def select(
     from mace_weak.command.selecting.selection import require_new, require_sensible, selected
 
     require_new(out, inputs=[pool, *([labelled] if labelled else [])], overwrite=overwrite)
+    require_writable(out)
     require_sensible(method.value, described=model is not None, labelled=labelled is not None)
     result = selected(
         pool,
         n,
-        model=load_model(model, device=device, dtype=dtype) if model else None,
+        model=load_model(model, device=device, dtype=dtype.value if dtype else "")
+        if model
+        else None,
         labelled=labelled,
         method=method.value,
         seed=seed,

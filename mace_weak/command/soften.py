@@ -15,7 +15,7 @@ from mace_weak.command.arguments import (
     EnergyKey,
     ForcesKey,
 )
-from mace_weak.command.output import show
+from mace_weak.command.output import require_writable, show
 
 
 def soften(
@@ -47,6 +47,7 @@ def soften(
     from mace_weak.command.frames import Keys
     from mace_weak.command.softening.correction import Settings, softened
 
+    require_writable(out.parent, folder=True)
     settings = Settings(
         keys=Keys(energy_key, forces_key), index=index, epochs=epochs, lr=lr, device=device, out=out
     )

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from ase.io import read
+from ase import Atoms
+from ase.io import read, write
 from commands import run_command
 from console import proposed_words, result_of, rows_of
 from nequip.integrations.ase import NequIPCalculator
@@ -111,6 +112,19 @@ def test_the_proposed_training_sees_the_forces_that_there_are(tmp_path, files, f
     names = proposed(files.ethanol_forces, "--foundation", foundation).metrics(tmp_path)
     assert "forces_mse" in names
     assert "weak_taylor" not in names
+
+
+def test_isolated_atoms_give_the_shifts(tmp_path, files, foundation):
+    atoms = {"C": -1027.0, "H": -13.6, "O": -2036.0}
+    isolated = [
+        Atoms(symbol, info={"config_type": "IsolatedAtom", "REF_energy": energy})
+        for symbol, energy in atoms.items()
+    ]
+    write(tmp_path / "train.xyz", [*isolated, *read(files.ethanol, ":")])
+    words = proposed(tmp_path / "train.xyz", "--foundation", foundation).words
+    (shifts,) = (word for word in words if word.startswith("shifts="))
+    for symbol, energy in atoms.items():
+        assert f"{symbol}: {energy:.6f}" in shifts
 
 
 def test_a_compiled_model_is_not_proposed_as_a_start(files):

@@ -85,7 +85,16 @@ def _model_flags(subject: Subject) -> Iterator[str]:
     yield from shape_flags(model)
     own = model.atomic_energies or dict.fromkeys(model.elements, 0.0)
     shift = comparison.shift.energies if comparison else {}
-    yield f"shifts={per_type({name: own[name] + shift.get(name, 0.0) for name in own})}"
+    moved = {name: own[name] + shift.get(name, 0.0) for name in own}
+    yield f"shifts={per_type(moved | _isolated(subject))}"
+
+
+def _isolated(subject: Subject) -> dict[str, float]:
+    """Energies of isolated atoms, eV, where there are those of all elements."""
+    known = {
+        name: energy for name, energy in subject.train.isolated_atoms.items() if energy is not None
+    }
+    return known if set(known) == subject.train.elements else {}
 
 
 def _label_flags(keys: Keys, *, forces: bool) -> Iterator[str]:

@@ -1,0 +1,45 @@
+"""Bad use of the subcommands ends in one line, before anything is computed."""
+
+from __future__ import annotations
+
+import pytest
+from console import mace_weak
+from misread_files import FILES, LABELLED, written
+
+NOWHERE = "/proc/absent/out"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "no.model", LABELLED, f"--out={NOWHERE}"), "cannot be written"),
+        (("select", LABELLED, "--n=2", f"--out={NOWHERE}/chosen.xyz"), "cannot be written"),
+        (("soften", "no.model", LABELLED, f"--out={NOWHERE}"), "cannot be written"),
+        (("report", LABELLED, f"--out={NOWHERE}/report.png"), "cannot be written"),
+        (("finetune", "no.model", LABELLED, f"--out={NOWHERE}"), "cannot be written"),
+        (("evaluate", "no.model", LABELLED, "--dtype=float16"), "float16"),
+        (("evaluate", "no.model", LABELLED, "--temperature=-5"), "--temperature"),
+    ],
+)
+def test_what_cannot_work_is_refused_first(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    done = mace_weak(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "no.model" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "select", "evaluate"])
+def test_a_position_that_is_none_is_named_by_file_and_structure(tmp_path, command):
+    path = written(tmp_path, "a position that is none")
+    others = {
+        "check": [path],
+        "select": [path, "--n=2", "--method=random", f"--out={tmp_path / 'chosen.xyz'}"],
+        "evaluate": ["no.model", path, f"--out={tmp_path / 'page'}"],
+    }[command]
+    done = mace_weak(command, *others)
+    assert done.returncode == 2
+    assert FILES["a position that is none"][2] in " ".join(done.stderr.split())
+    assert str(path) in "".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
