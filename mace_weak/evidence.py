@@ -53,8 +53,9 @@ class Evidence:
 
 
 def weigh(structures: Iterable[Knowledge]) -> Evidence:
-    """The evidence in the structures of a training set."""
-    labelled = [one for one in structures if one.has_forces or not math.isnan(one.energy)]
+    """The evidence in the structures of a training set, copies counted once."""
+    different = dict.fromkeys(structures)
+    labelled = [one for one in different if one.has_forces or not math.isnan(one.energy)]
     known = [structure for structure in labelled if not math.isnan(structure.energy)]
     sizes = {structure.counts: 3 * sum(structure.counts) for structure in labelled}
     forces = sum(sizes[structure.counts] for structure in labelled if structure.has_forces)

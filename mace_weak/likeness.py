@@ -41,8 +41,11 @@ class Likeness(NamedTuple):
 
     @property
     def known(self) -> bool:
-        """Whether the model knows the surface of the labels."""
-        return self.left < KNOWN * self.labels
+        """Whether the model knows the surface of the labels, where these differ at all.
+
+        What the atoms' energies explain to the last digit differs by rounding alone.
+        """
+        return self.labels > VARIED and self.left < KNOWN * self.labels
 
     @property
     def another_surface(self) -> bool:

@@ -82,3 +82,19 @@ def test_the_cases_that_the_threshold_was_measured_on(compositions, expected):
     assert weigh(structures(compositions)).forces_open is expected
     unrelated = weigh(structures(compositions, error=0.3))
     assert not unrelated.forces_open
+
+
+def test_copies_are_no_further_evidence():
+    known = structures([(4, 1)] * 5)
+    assert weigh(known * 10) == weigh(known)
+
+
+def test_what_the_atoms_explain_exactly_tells_nothing_of_the_anchor():
+    """Four formulas, four energies: what is left is rounding, with which an anchor may agree."""
+    compositions = [(2, 1), (4, 1), (3, 1), (6, 2)]
+    known = [
+        Knowledge(counts, float(counts @ ATOMS) + 1e-9 * size, float(counts @ ANCHOR_ATOMS), False)
+        for size, counts in enumerate(compositions)
+    ]
+    assert not weigh(known).likeness.known
+    assert not weigh(known).forces_open
