@@ -38,7 +38,8 @@ def _anchor(value: Any) -> str:
 
 
 def _names(value: Any) -> str:
-    return ",".join(value) if isinstance(value, list | tuple) else str(value)
+    names = value if isinstance(value, list | tuple) else str(value).split(",")
+    return ",".join(str(name).strip() for name in names)
 
 
 def _weight_option(term: str, name: str) -> Option:

@@ -53,6 +53,11 @@ def test_the_projects_own_energies_have_no_findings():
     assert problems(AMMONIA / "train.xyz", AMMONIA / "test.xyz") == ""
 
 
+def test_energies_alone_are_told_to_need_a_foundation_model():
+    note = checked(AMMONIA / "train.xyz").notes[0]
+    assert "energies alone teach a new model no forces: name a foundation model" in note
+
+
 @pytest.mark.parametrize(
     ("factor", "expected"),
     [(-1.0, "energies rise along the forces"), (mol / kcal, "times the work of the forces")],

@@ -56,6 +56,21 @@ def test_an_equal_conversion_passes(converted):
     converted(lambda model, device: model)
 
 
+def test_the_model_that_is_converted_back_is_compared_on_the_device_of_the_training(
+    converted, monkeypatch
+):
+    """The converters leave part of it on the CPU, wherever the training is."""
+    places: list[torch.device] = []
+
+    def conversion(model, device):
+        move = model.to
+        monkeypatch.setattr(model, "to", lambda place: places.append(place) or move(place))
+        return model
+
+    converted(conversion)
+    assert places == [torch.device("cpu")]
+
+
 def test_a_conversion_with_other_energies_is_refused(converted):
     def wrong(model, device):
         with torch.no_grad():

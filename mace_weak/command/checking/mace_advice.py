@@ -12,6 +12,10 @@ from mace_weak.losses import WITHOUT_TERMS
 
 BATCH = 5
 SUPERVISED_ALONE = [f"--{name}={value}" for name, value in WITHOUT_TERMS.items()]
+NO_FORCES = (
+    "energies alone teach a new model no forces: name a foundation model by --foundation, or make\n"
+    "# one by a cheap method with forces. From scratch:"
+)
 KEEPS_E0S = (
     "to train on these data, by mace-weak's loss without its term: with MACE's own, --E0s has no\n"
     "# effect on a foundation model of as many elements as the data"
@@ -23,6 +27,8 @@ def advice(subject: Subject) -> tuple[str, str, list[str]]:
     flags = list(_flags(subject))
     if set(SUPERVISED_ALONE) <= set(flags):
         return KEEPS_E0S, "mace_run_train", flags
+    if not (subject.foundation or subject.train.labels["forces"]):
+        return NO_FORCES, "mace_run_train", flags
     if "--loss=weak_taylor" not in flags:
         return "to train on these data:", "mace_run_train", flags
     return f"{subject.in_closed_form}.model\n# or by MACE's trainer:", "mace_run_train", flags
