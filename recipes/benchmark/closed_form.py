@@ -25,19 +25,25 @@ SETS = "closed_form"
 CLOSED, ANCHORED = "finetune", "weak_taylor"
 LONGEST = 800  # steps of the trainings that are compared with
 MARKER = "closed form"
+SHOWN = {"mace": (README, TOP), "nequip": (README,)}  # READMEs with the table of a host
 HEADER = (
     "data", "energies", "foundation model", "plain", "weak_taylor", "finetune", "expected",
     "finetune / plain", "finetune / weak_taylor",
 )  # fmt: skip
 
 
-def published() -> pd.DataFrame:
-    """All rows of MACE, those of one training once."""
-    files = [path for path in sorted(PUBLISHED.glob("*.csv")) if not path.stem.startswith("nequip")]
+def published(host: str) -> pd.DataFrame:
+    """All rows of a host, those of one training once."""
+    files = [path for path in sorted(PUBLISHED.glob("*.csv")) if host_of(path) == host]
     rows = pd.concat([pd.read_csv(path) for path in files], ignore_index=True)
     wanted = rows["method"].isin([FOUNDATION, PLAIN, ANCHORED, CLOSED])
     names = ["data", "method", "structures", "lr", "steps", "seed"]
     return rows[wanted & ~(rows["steps"] > LONGEST)].drop_duplicates(names, keep="last")
+
+
+def host_of(path: Path) -> str:
+    """The host of a file of rows."""
+    return "nequip" if path.stem.startswith("nequip_") else "mace"
 
 
 def at_best(rows: pd.DataFrame) -> pd.Series:
@@ -81,11 +87,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--readme", action="store_true", help="the table into the READMEs")
     options = parser.parse_args()
-    table = markdown_table(HEADER, lines(published()))
-    print(table)
-    if options.readme:
-        for readme in (README, TOP):
-            readme.write_text(with_table(readme.read_text(), MARKER, table))
+    for host, readmes in SHOWN.items():
+        table = markdown_table(HEADER, lines(published(host)))
+        print(f"{host}:\n\n{table}\n")
+        for readme in readmes if options.readme else ():
+            readme.write_text(with_table(readme.read_text(), f"{host} {MARKER}", table))
 
 
 if __name__ == "__main__":
