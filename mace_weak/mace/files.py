@@ -111,9 +111,7 @@ def check_training_files(
     for head, settings in _heads(args).items():
         if head == REPLAY_HEAD:
             continue
-        keys = {
-            label: settings.get(f"{label}_key", getattr(args, f"{label}_key")) for label in LABELS
-        }
+        keys = _keys_of(args, settings)
         found = LabelledFrames()
         train_files = _paths(settings.get("train_file", args.train_file))
         for path in train_files:
@@ -207,6 +205,15 @@ def _heads(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     if args.heads is None:
         return {"Default": {}}
     return ast.literal_eval(args.heads) if isinstance(args.heads, str) else dict(args.heads)
+
+
+def _keys_of(args: argparse.Namespace, settings: Mapping[str, Any]) -> dict[str, str]:
+    """The names of a head's labels, which MACE takes from its settings rather than the flags."""
+    own = {**settings.get("info_keys", {}), **settings.get("arrays_keys", {})}
+    return {
+        label: own.get(label, settings.get(f"{label}_key", getattr(args, f"{label}_key")))
+        for label in LABELS
+    }
 
 
 def _paths(files: Any) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ase.io import read
+from ase.io import read, write
 from batches import batch_of
 from mace import modules
 from predictions import relabelled
@@ -178,6 +178,23 @@ def test_chosen_heads_take_the_terms(finetune, files):
     run = finetune("run", f"--heads={heads}", "--loss=weak_taylor", "--weak_heads=second")
     assert "heads second" in run.log
     assert "the anchor labelled 9 structures" in run.log
+    assert max(run.column("loss_taylor")) > 0
+
+
+def test_heads_with_names_of_labels_of_their_own_are_read_by_them(tmp_path, finetune, files):
+    frames = read(files.ethanol, ":")
+    for atoms in frames:
+        atoms.info = {"CC_energy": atoms.info["REF_energy"]}
+    write(tmp_path / "cc.xyz", frames)
+    heads = {
+        "dft": {"train_file": str(files.ethanol), "E0s": "estimated"},
+        "cc": {
+            "train_file": str(tmp_path / "cc.xyz"), "E0s": "estimated",
+            "info_keys": {"energy": "CC_energy"}, "arrays_keys": {"forces": "CC_forces"},
+        },
+    }  # fmt: skip
+    run = finetune("run", f"--heads={heads}", "--loss=weak_taylor", "--weak_heads=cc")
+    assert "heads cc" in run.log
     assert max(run.column("loss_taylor")) > 0
 
 
