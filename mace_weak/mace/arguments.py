@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from mace_weak.errors import WeakLossError
 from mace_weak.losses import LOSS_TERMS
@@ -106,6 +109,28 @@ def refuse_beside_tangent(args: argparse.Namespace) -> None:
     if args.foundation_model is None:
         raise WeakLossError(
             "--weak_anchor=tangent fine-tunes a foundation model: give --foundation_model"
+        )
+
+
+def require_estimable(args: argparse.Namespace) -> None:
+    """Check that MACE can estimate the energies of the atoms with the foundation model.
+
+    Raises:
+        WeakLossError: if the model is of another precision, with which MACE 0.3.16 fails.
+    """
+    path = Path(args.foundation_model or "")
+    if args.E0s != "estimated" or not path.is_file():
+        return
+    try:
+        model = torch.load(path, map_location="cpu", weights_only=False)
+        dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    except Exception:  # what it is not, MACE says
+        return
+    if dtype != args.default_dtype:
+        raise WeakLossError(
+            f"'{path}' is of {dtype}, and MACE cannot estimate the energies of the atoms with it "
+            f"in {args.default_dtype}: give --default_dtype={dtype}, or --E0s by value (mace-weak "
+            "check shows them)"
         )
 
 

@@ -16,7 +16,7 @@ from mace_weak.course import Course, learning_rate_of
 from mace_weak.errors import WeakLossError, one_line_errors
 from mace_weak.mace.accelerated import check_accelerated
 from mace_weak.mace.anchor import Anchor, load_anchor_model, make_anchor
-from mace_weak.mace.arguments import refuse_beside_tangent
+from mace_weak.mace.arguments import refuse_beside_tangent, require_estimable
 from mace_weak.mace.atomic_energies import take_atomic_energies
 from mace_weak.mace.bridge import Bridge
 from mace_weak.mace.dataset import knowledge, prepare_training_set
@@ -55,6 +55,7 @@ class WeakSession:
         from_scratch = args.foundation_model is None
         order = options.expansion_order(anchored=anchored, from_scratch=from_scratch)
         self.doubts = check_training_files(args, options, base_loss, anchored=anchored)
+        require_estimable(args)
         self.bridge = Bridge(
             Course(
                 name=name,

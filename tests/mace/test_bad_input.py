@@ -197,6 +197,17 @@ def test_an_unknown_loss_lists_the_valid_ones(tmp_path, capsys):
     assert "weak_taylor" in capsys.readouterr().err.split("choose from")[1]
 
 
+def test_a_foundation_of_another_precision_is_refused_where_mace_estimates(
+    tmp_path, files, foundation
+):
+    """TorchScript stops there otherwise."""
+    torch.save(torch.load(foundation, weights_only=False).float(), tmp_path / "single.model")
+    flags = [flag.format(foundation=tmp_path / "single.model") for flag in TUNE]
+    precision = "--default_dtype=float64"
+    line = refusal(tmp_path / "run", f"--train_file={files.ethanol}", *flags, precision)
+    assert "is of float32, and MACE cannot estimate the energies of the atoms" in line
+
+
 def test_an_anchor_with_other_heads_is_refused(tmp_path, broken, files, foundation):
     model = torch.load(foundation, weights_only=False)
     model.heads = ["one", "other"]
