@@ -12,7 +12,7 @@ MACE := $(VENV)-mace/bin
 NEQUIP := $(VENV)-nequip/bin
 PYTEST = -m pytest -n $(WORKERS) --dist=worksteal -m "$(MARKED)"
 
-.PHONY: environment-mace environment-nequip quickstart quickstart-nequip sweep sweep-nequip \
+.PHONY: environment-mace environment-nequip quickstart quickstart-nequip sweep \
 	test test-mace test-nequip lint readme benchmark benchmark-nequip benchmark-small \
 	benchmark-report benchmark-cost benchmark-tangent benchmark-closed-form benchmark-activation clean
 
@@ -48,9 +48,6 @@ ETHANOL := --train=recipes/quickstart/data/ethanol_pbe_train.xyz \
 	--test=recipes/quickstart/data/ethanol_pbe_test.xyz
 sweep: environment-mace
 	$(MACE)/python recipes/quickstart/run.py --sweep $(ETHANOL)
-
-sweep-nequip: environment-nequip
-	$(NEQUIP)/python recipes/quickstart/run.py --host=nequip --sweep $(ETHANOL)
 
 lint: environment-mace
 	$(MACE)/ruff check .
