@@ -65,6 +65,20 @@ def host_of(path: str) -> str:
     return NEQUIP if path.endswith(NEQUIP_SUFFIXES) else MACE
 
 
+def require_host(path: str) -> None:
+    """Check that the host of a model file is here.
+
+    Raises:
+        WeakLossError: if it is not.
+    """
+    host = host_of(path)
+    if installed(host) is None:
+        raise WeakLossError(
+            f"'{path}' is a model of {host}, which is not installed here: use the environment of "
+            f"{host}, or pip install '{host}{supported(host).specifier}'"
+        )
+
+
 def load_model(path: str, *, device: str = "cpu", dtype: str = "") -> Model:
     """The model in a file, or MACE's foundation model of that name (``small``, ``medium`` …).
 
@@ -73,14 +87,9 @@ def load_model(path: str, *, device: str = "cpu", dtype: str = "") -> Model:
     Raises:
         WeakLossError: if the host is not installed, or it cannot read the file.
     """
-    host = host_of(path)
-    if installed(host) is None:
-        raise WeakLossError(
-            f"'{path}' is a model of {host}, which is not installed here: use the environment of "
-            f"{host}, or pip install '{host}{supported(host).specifier}'"
-        )
+    require_host(path)
     with reading(path):
-        if host == NEQUIP:
+        if host_of(path) == NEQUIP:
             from mace_weak.nequip.saved import load_saved
 
             return load_saved(path, device=device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from console import mace_weak
+from datafiles import HOSTS
 from misread_files import FILES, LABELLED, written
 
 NOWHERE = "/proc/absent/out"
@@ -28,6 +29,13 @@ def test_what_cannot_work_is_refused_first(tmp_path, monkeypatch, arguments, mes
     assert message in done.stderr
     assert "no.model" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_model_of_the_host_that_is_not_here_is_refused_by_its_name(tmp_path):
+    model = "no.model" if HOSTS["mace"] is None else "no.ckpt"
+    done = mace_weak("finetune", model, LABELLED, f"--out={tmp_path / 'tuned'}")
+    assert done.returncode == 2
+    assert "which is not installed here" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize("command", ["check", "select", "evaluate"])

@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from ase import Atoms
 
-from mace_weak.command.models import host_of, reading
+from mace_weak.command.models import host_of, reading, require_host
 from mace_weak.errors import WeakLossError
 from mace_weak.tangent.gradients import Model
 from mace_weak.tangent.labels import Predicted
@@ -66,6 +66,7 @@ def host_for(foundation: str) -> Host:
     Raises:
         WeakLossError: if it is not installed.
     """
+    require_host(foundation)
     with reading(foundation):
         if host_of(foundation) == NEQUIP:
             from mace_weak.nequip import finetuning as of_nequip
