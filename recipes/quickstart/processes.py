@@ -54,7 +54,7 @@ def trained(
     configured = config.read_text() if config else None
     content = " ".join(filter(None, [*command, configured, defaults_of(loss)]))
     folder = out / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
-    if not (folder / product).exists():
+    if not all((folder / name).exists() for name in (product, "seconds")):  # not killed before
         start = time.perf_counter()
         whole = [*command, place(folder)]
         train(
