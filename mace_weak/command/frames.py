@@ -106,6 +106,22 @@ def read_frames(path: Path) -> Iterator[Atoms]:
         raise WeakLossError(f"'{path}' has no structures")
 
 
+def require_named_labels(frames: Sequence[Atoms], keys: Keys, path: Path) -> None:
+    """Check that some structure has each label whose name is not the default one.
+
+    Raises:
+        WeakLossError: if none has.
+    """
+    for field in fields(keys):
+        key = getattr(keys, field.name)
+        named = key != getattr(Keys(), field.name)
+        if named and all(keys.label(atoms, field.name) is None for atoms in frames):
+            raise WeakLossError(
+                f"no structure of '{path}' has the {field.name} '{key}': name another key by "
+                f"--{field.name}-key"
+            )
+
+
 def evenly(items: Sequence[Item], count: int) -> list[Item]:
     """At most ``count`` items, evenly out of all."""
     places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).astype(int))

@@ -18,6 +18,7 @@ NOWHERE = "/proc/absent/out"
         (("soften", "no.model", LABELLED, f"--out={NOWHERE}"), "cannot be written"),
         (("report", LABELLED, f"--out={NOWHERE}/report.png"), "cannot be written"),
         (("finetune", "no.model", LABELLED, f"--out={NOWHERE}"), "cannot be written"),
+        (("evaluate", "no.model", LABELLED, "--forces-key=absent"), "has the forces 'absent'"),
         (("evaluate", "no.model", LABELLED, "--dtype=float16"), "float16"),
         (("evaluate", "no.model", LABELLED, "--temperature=-5"), "--temperature"),
     ],
