@@ -11,6 +11,7 @@ import processes
 from benchmark_cases import Case
 from benchmark_data import Files
 
+from mace_weak.command.finetuning.lessons import LESSONS
 from mace_weak.tangent.evidence import Choice
 from mace_weak.tangent.fit import Account
 
@@ -38,11 +39,12 @@ class ClosedForm:
 
     def measured(self, model: Path) -> dict[str, float]:
         """The force error that the posterior expects, meV/Å, and whether it was taken."""
-        with np.load(model.with_name(f"{model.name}.work") / "solution.npz") as solution:
+        work = model.with_name(f"{model.name}.work")
+        with np.load(work / "solution.npz") as solution:
             account = json.loads(str(solution["account"]))
         choice = account.pop("choice")
         account = Account(choice=Choice(**choice), **account)
         return {
             "expected_force_rmse": round(1e3 * account.force_error, 2),
-            "closed_form": account.trusted,
+            "closed_form": (work / LESSONS).exists(),
         }

@@ -66,7 +66,7 @@ def lines(rows: pd.DataFrame) -> list[list[str]]:
         by_method = {name: at_best(part) for name, part in alike.groupby("method") if len(part)}
         taken = own["closed_form"].astype(bool)
         expected = own.loc[taken, "expected_force_rmse"]
-        note = "" if taken.all() else f" ({(~taken).sum()} of {len(own)} anchored)"
+        note = "" if taken.all() else f" ({(~taken).sum()} of {len(own)} by training)"
         errors = [
             with_spread(by_method[name].mean(), by_method[name].std()) if name in by_method else ""
             for name in (PLAIN, ANCHORED, CLOSED)
