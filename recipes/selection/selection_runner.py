@@ -62,8 +62,9 @@ class Demonstration:
         self.benchmark.test_files[data] = write_named(self.folder, f"{data}-test", test)
         name = source.foundation
         model = options.foundation or benchmark_mace.train_foundation(
-            options.foundations.resolve(), name, self.benchmark.source(name), device=options.device
-        )
+            options.foundations.resolve(), name, self.benchmark.source(name),
+            device=options.device, threads=options.processes,
+        )  # fmt: skip
         self.benchmark.foundations[name] = model
         return self.benchmark.errors(model, data)
 

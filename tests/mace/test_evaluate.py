@@ -107,12 +107,23 @@ def test_labels_that_are_nan_are_missing_ones(tmp_path, files, foundation):
     assert row["RMSE"] > 0
 
 
+def test_labels_that_are_named_and_nowhere_are_refused(tmp_path, files, foundation):
+    done = mace_weak(
+        "evaluate", foundation, files.ethanol_forces, "--energy-key=E", f"--out={tmp_path}"
+    )
+    assert done.returncode == 2
+    assert "has the energy 'E': name another key by --energy-key" in " ".join(done.stderr.split())
+
+
 def test_no_labels_at_all_are_a_finding(tmp_path, files, foundation):
-    found = evaluated(
-        tmp_path, foundation, read(files.ethanol_forces, ":"), "--probes=0", "--steps=0",
-        "--energy-key=E", "--forces-key=F", f"--before={foundation}",
-    )  # fmt: skip
-    assert "no structure has a label under the keys 'E', 'F'" in str(found["findings"])
+    frames = read(files.ethanol_forces, ":")
+    for atoms in frames:
+        atoms.info, atoms.arrays = (
+            {},
+            {name: atoms.arrays[name] for name in ("numbers", "positions")},
+        )
+    found = evaluated(tmp_path, foundation, frames, "--probes=0", "--steps=0")
+    assert "no structure has a label under the keys" in str(found["findings"])
 
 
 def test_isolated_atoms_are_left_out(tmp_path, files, foundation):
