@@ -7,7 +7,7 @@ makes a ``ParametricModel`` of structures.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,7 +50,12 @@ def labels_of(own: Any, frames: list[Atoms]) -> Labels:
 
 
 class TangentPhysics:
-    """Tests of a host's model as a function of its parameters."""
+    """Tests of a host's model as a function of its parameters.
+
+    ``present`` is the share of the parameters that two elements of four leave at most.
+    """
+
+    present: ClassVar[float] = 0.9
 
     def test_energies_and_forces_are_the_derivative_along_the_parameters(self, parametric, frames):
         own = parametric(frames)
@@ -101,7 +106,7 @@ class TangentPhysics:
         water = [atoms for atoms in read(files.molecules, ":") if len(atoms) == 3][:2]
         some = coordinates_of(parametric(water))
         all_of_them = coordinates_of(parametric(read(files.molecules, ":")))
-        assert len(some) < len(all_of_them)
+        assert len(some) < self.present * len(all_of_them)
         assert bool((some.active <= all_of_them.active).all())
 
     def test_the_solution_does_not_depend_on_the_order_of_structures(self, parametric, files):

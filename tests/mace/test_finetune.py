@@ -19,8 +19,10 @@ from console import COMMAND, mace_weak, result_of, rows_of
 from datafiles import QUICKSTART, RECIPES
 from finetuning import killed_when
 from mace.calculators import MACECalculator
-from predictions import calculated, relabelled
+from predictions import calculated, relabelled, softened
 from training import atomic_energies, train
+
+from mace_weak.command.models import load_model
 
 ETHANOL = QUICKSTART / "data" / "ethanol_pbe_train.xyz"
 CBS = RECIPES / "cbs_energy_only" / "data"
@@ -35,11 +37,18 @@ def finetuning(foundation, tmp_path_factory):
     return result_of("finetune", foundation, ETHANOL, f"--out={out}", f"--test={TEST}"), out
 
 
-def test_forces_improve_without_a_force_label(finetuning):
-    """The tests' foundation knows so little of ethanol that it is trained plainly."""
-    found, _ = finetuning
+def test_forces_improve_without_a_force_label(foundation, tmp_path):
+    """Of a surface that the tests' foundation knows: its own, and steeper."""
+    frames = softened(load_model(str(foundation)).calculator, read(TEST, ":"), slope=0.7)
+    train, test, out = (tmp_path / name for name in ("train.xyz", "test.xyz", "tuned.model"))
+    write(test, frames[45:])
+    for atoms in frames:
+        del atoms.arrays["REF_forces"]
+    write(train, frames[:45])
+    found = result_of("finetune", foundation, train, f"--out={out}", f"--test={test}")
+    assert (tmp_path / "tuned.model.work" / "lessons.xyz").is_file()
     rows = {row["model"]: row for row in found["tables"]["Forces, meV/Å"] if row["of"] == "all"}
-    assert rows["finetuned"]["RMSE"] < 0.95 * rows["foundation model"]["RMSE"]
+    assert rows["finetuned"]["RMSE"] < 0.85 * rows["foundation model"]["RMSE"]
 
 
 def test_the_energies_have_the_zero_of_the_labels(finetuning):

@@ -54,6 +54,8 @@ def host(model) -> TangentHost:
 class TestTangent(HostPhysics, TangentPhysics):
     """The tangent model shows the physics of any potential."""
 
+    present = 1.0  # of so small a model, most parameters are of all elements
+
 
 def test_a_model_of_single_precision_is_solved_in_double(frames):
     """In single precision, energies at places 1e-4 Å apart would differ by rounding."""
