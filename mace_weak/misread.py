@@ -146,3 +146,30 @@ def coarse_energies(counts: np.ndarray, energies: np.ndarray, *, dtype: str) -> 
         "train in float64 (--default_dtype=float64; NequIP keeps total energies in float64), or "
         "take the energies of the atoms off the labels",
     )
+
+
+def misread_by_mace(
+    missing: Mapping[str, int],
+    keys: Mapping[str, str],
+    isolated: Mapping[str, float | None],
+    *,
+    elements: Sequence[str],
+    counts: np.ndarray,
+    totals: np.ndarray,
+    dtype: str,
+) -> Iterator[Problem]:
+    """What MACE's reader makes of a file, and of its energies in the precision ``dtype``.
+
+    ``missing`` counts the structures without each label, ``keys`` are the labels' names. ``counts``
+    (n_labelled, n_elements) are the numbers of atoms of the structures with an energy, ``totals``
+    (n_labelled,) these energies, eV.
+    """
+    found: list[Problem | None] = [
+        *(filled_with_zeros(label, keys[label], count) for label, count in missing.items()),
+        *isolated_atoms(isolated, elements, energy_key=keys["energy"]),
+    ]
+    if len(totals):
+        columns = dict(zip(elements, counts.T, strict=True))
+        found.append(foreign_atoms(isolated, columns, totals))
+        found.append(coarse_energies(counts, totals, dtype=dtype))
+    yield from (problem for problem in found if problem is not None)

@@ -20,10 +20,7 @@ from mace_weak.errors import WeakLossError
 from mace_weak.misread import (
     ISOLATED,
     Problem,
-    coarse_energies,
-    filled_with_zeros,
-    foreign_atoms,
-    isolated_atoms,
+    misread_by_mace,
     no_forces,
     same_forces,
     unplaced,
@@ -78,22 +75,18 @@ class LabelledFrames:
 
     def problems(self, keys: Mapping[str, str], *, dtype: str) -> Iterator[Problem]:
         """What a training would read as something else."""
-        for label in ("energy", "forces"):
-            yield from _given(filled_with_zeros(label, keys[label], self.missing[label]))
-        yield from _given(same_forces(self.forces))
-        yield from isolated_atoms(self.isolated, self.elements, energy_key=keys["energy"])
+        if problem := same_forces(self.forces):
+            yield problem
         elements = sorted(self.elements)
-        counts = np.array([[own[symbol] for symbol in elements] for own in self.compositions])
-        totals = np.array(self.energies)
-        if len(totals):
-            columns = dict(zip(elements, counts.T, strict=True))
-            yield from _given(foreign_atoms(self.isolated, columns, totals))
-            yield from _given(coarse_energies(counts, totals, dtype=dtype))
-
-
-def _given(problem: Problem | None) -> Iterator[Problem]:
-    if problem is not None:
-        yield problem
+        yield from misread_by_mace(
+            {label: self.missing[label] for label in ("energy", "forces")},
+            keys,
+            self.isolated,
+            elements=elements,
+            counts=np.array([[own[symbol] for symbol in elements] for own in self.compositions]),
+            totals=np.array(self.energies),
+            dtype=dtype,
+        )
 
 
 def check_training_files(

@@ -38,7 +38,7 @@ def trained(
     product: str,
     place: Callable[[Path], str],
     epochs: int,
-    epoch: re.Pattern[str],
+    epoch: re.Pattern[str] | None,
     threads: int,
     loss: str | None = None,
     quiet: bool = False,
@@ -101,7 +101,7 @@ def train(
     command: Sequence[str],
     *,
     epochs: int,
-    epoch: re.Pattern[str],
+    epoch: re.Pattern[str] | None,
     threads: int,
     quiet: bool,
     accepted: Sequence[int] = (0,),
@@ -125,7 +125,7 @@ def train(
     ):
         for line in process.stdout or ():
             output.append(line)
-            if found := epoch.search(line):
+            if epoch is not None and (found := epoch.search(line)):
                 bar.update(int(found[1]) + 1 - bar.n)
     if process.returncode not in accepted:
         raise SystemExit(f"{' '.join(command)}\nfailed:\n{''.join(output[-30:])}")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from commands import trained
 from roads import Start
-from training import changed, weak_config
+from training import Config, changed, weak_config
 
 STRATEGIES = {
     "plain": {
@@ -19,6 +19,15 @@ STRATEGIES = {
         "process_group_backend": "gloo",
     },
 }
+
+
+def by_two_processes(config: Config, strategy: str) -> Config:
+    return changed(
+        config,
+        data__train_dataloader__batch_size=2,
+        trainer__devices=2,
+        trainer__strategy=STRATEGIES[strategy],
+    )
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -38,15 +47,7 @@ def test_two_processes_equal_one_on_the_joint_batch(tmp_path, finetune, strategy
         weak_spatial_weight=100,
     )
     one = trained(tmp_path / "one", config)
-    two = trained(
-        tmp_path / "two",
-        changed(
-            config,
-            data__train_dataloader__batch_size=2,
-            trainer__devices=2,
-            trainer__strategy=STRATEGIES[strategy],
-        ),
-    )
+    two = trained(tmp_path / "two", by_two_processes(config, strategy))
     for name in ("supervised", "weak_taylor", "weak_spatial"):
         assert two.column(name) == pytest.approx(one.column(name), rel=1e-3)
         assert max(two.column(name)) > 0
@@ -57,15 +58,7 @@ def test_two_processes_share_one_tangent_model(tmp_path, files, foundation, foun
     start = Start(files, foundation, foundation_checkpoint)
     config = weak_config(changed(start.settled(), trainer__max_epochs=1), weak_anchor="tangent")
     one = trained(tmp_path / "one", config)
-    two = trained(
-        tmp_path / "two",
-        changed(
-            config,
-            data__train_dataloader__batch_size=2,
-            trainer__devices=2,
-            trainer__strategy=STRATEGIES["plain"],
-        ),
-    )
+    two = trained(tmp_path / "two", by_two_processes(config, "plain"))
     changes = [np.load(run.checkpoint.with_name("tangent.npz"))["change"] for run in (one, two)]
     np.testing.assert_allclose(changes[1], changes[0], rtol=1e-3, atol=1e-6)
     assert max(two.column("weak_forces")) > 0

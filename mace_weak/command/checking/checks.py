@@ -18,7 +18,7 @@ from mace_weak.command.checking.foundation_checks import (
     unlike_energies,
     unlike_forces,
 )
-from mace_weak.command.checking.reading import misread_by_mace, misread_labels
+from mace_weak.command.checking.reading import misread_labels, misread_where_mace_reads
 from mace_weak.command.checking.subject import Subject, suitable_displacement
 from mace_weak.command.checking.survey import Survey
 from mace_weak.command.checking.units import ENERGY_UNITS, all_electron_energy, unit_of
@@ -58,7 +58,7 @@ def checked(
         result.findings += duplicates(survey)
     if reader == MACE:
         for survey in surveys[: 2 if valid else 1]:
-            result.findings += misread_by_mace(survey, keys, dtype=dtype)
+            result.findings += misread_where_mace_reads(survey, keys, dtype=dtype)
     for other in others:
         result.findings += [*leaks(train, other), *strangers(train, other)]
     if len(others) == 2:

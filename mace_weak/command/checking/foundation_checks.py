@@ -66,7 +66,7 @@ def compare(model: Model, survey: Survey) -> Comparison | None:
     known = [
         structure
         for structure in survey.structures
-        if "energy" in structure.labels and (len(structure.atoms) > 1 or any(structure.atoms.pbc))
+        if "energy" in structure.labels and structure.bound
     ]
     if not known:
         return None

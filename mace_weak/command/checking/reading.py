@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import numpy as np
 
-from mace_weak.command.atomic_energies import counts_of
+from mace_weak.command.atomic_energies import counts_of, elements_of
 from mace_weak.command.checking.survey import Survey
 from mace_weak.command.frames import Keys
 from mace_weak.command.output import Finding
-from mace_weak.misread import (
-    Problem,
-    coarse_energies,
-    filled_with_zeros,
-    foreign_atoms,
-    isolated_atoms,
-    no_forces,
-    same_forces,
-)
+from mace_weak.misread import Problem, misread_by_mace, no_forces, same_forces
 
 
 def misread_labels(survey: Survey, keys: Keys) -> Iterator[Finding]:
@@ -36,40 +29,36 @@ def misread_labels(survey: Survey, keys: Keys) -> Iterator[Finding]:
             yield _finding(survey, problem, wrong=wrong)
 
 
-def misread_by_mace(survey: Survey, keys: Keys, *, dtype: str) -> Iterator[Finding]:
+def misread_where_mace_reads(survey: Survey, keys: Keys, *, dtype: str) -> Iterator[Finding]:
     """What MACE's reader makes of the file, and of its energies in this precision."""
     missing = {"energy": survey.count - survey.labels["energy"]}
     if survey.labels["forces"]:
         alone = len(survey.isolated_atoms)
         missing["forces"] = max(0, survey.count - alone - survey.labels["forces"])
-    for label, count in missing.items():
-        yield from _wrong(survey, filled_with_zeros(label, getattr(keys, label), count))
     if survey.misspelt:
         yield Finding(
             f"{survey.path}: {survey.misspelt} isolated atoms have a config_type that MACE takes "
             "for structures to train on",
             "write config_type=IsolatedAtom",
         )
-    known = [one for one in survey.structures if "energy" in one.labels and len(one.atoms) > 1]
-    elements = sorted({symbol for one in known for symbol in one.atoms.symbols})
-    for problem in isolated_atoms(survey.isolated_atoms, elements, energy_key=keys.energy):
-        yield _finding(survey, problem, wrong=True)
+    known = [one for one in survey.structures if "energy" in one.labels and one.bound]
     if not known and survey.isolated_atoms:
         yield Finding(
             f"{survey.path}: there are isolated atoms alone, and nothing to train on",
             "add structures",
             wrong=True,
         )
-    if known:
-        counts = counts_of([one.atoms for one in known], elements)
-        totals = np.array([float(one.labels["energy"]) for one in known])
-        columns = dict(zip(elements, counts.T, strict=True))
-        yield from _wrong(survey, foreign_atoms(survey.isolated_atoms, columns, totals))
-        yield from _wrong(survey, coarse_energies(counts, totals, dtype=dtype))
-
-
-def _wrong(survey: Survey, problem: Problem | None) -> Iterator[Finding]:
-    if problem is not None:
+    frames = [one.atoms for one in known]
+    elements = elements_of(frames)
+    for problem in misread_by_mace(
+        missing,
+        asdict(keys),
+        survey.isolated_atoms,
+        elements=elements,
+        counts=counts_of(frames, elements),
+        totals=np.array([float(one.labels["energy"]) for one in known]),
+        dtype=dtype,
+    ):
         yield _finding(survey, problem, wrong=True)
 
 

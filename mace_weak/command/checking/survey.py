@@ -27,6 +27,11 @@ class Labelled:
     atoms: Atoms
     labels: Mapping[str, np.ndarray]
 
+    @property
+    def bound(self) -> bool:
+        """Whether its energy is more than that of an atom alone."""
+        return len(self.atoms) > 1 or any(self.atoms.pbc)
+
 
 @dataclass
 class Group:

@@ -72,7 +72,8 @@ def finetuned(request: Request) -> Result:
     work = opened(request.out, inputs=inputs, overwrite=request.overwrite)
     with work.timed("checks"):
         structures = labelled_structures(request.train, request.keys)
-        require_same(work, contents_of(request))
+        contents = contents_of(request)
+        require_same(work, contents)
         with reading(request.foundation):
             start = host.save_foundation(
                 request.foundation, work.folder, head=request.head, device=request.device
@@ -83,7 +84,7 @@ def finetuned(request: Request) -> Result:
         result.notes.append("Nothing was trained: correct what is wrong above first.")
         work.clear()
         return result
-    work.mark(contents_of(request))
+    work.mark(contents)
     Finetuning(request, work, host, start, foundation, structures).run(result)
     return result
 
