@@ -15,7 +15,7 @@ from mace_weak.errors import WeakLossError
 from mace_weak.mace.saved import SavedModel, graphs_of, raw_model
 from mace_weak.mace.tangent import ParametricModel
 from mace_weak.replacing import replacing
-from mace_weak.tangent.teaching import VALID_FRACTION, Task, distilling
+from mace_weak.tangent.teaching import Task, distilling
 
 __all__ = ["distilling"]  # one of what the command needs
 
@@ -102,9 +102,6 @@ def arguments_on_labels(saved: SavedModel, task: Task, *, anchored: bool) -> lis
 def _common(saved: SavedModel, task: Task) -> list[str]:
     """All elements of the foundation model stay; a run that was stopped goes on."""
     energies = {atomic_numbers[name]: energy for name, energy in saved.atomic_energies.items()}
-    valid = f"valid_fraction={VALID_FRACTION}"
-    if task.valid is not None:
-        valid = f"valid_file={task.valid}"
     return [
         f"--name={NAME}",
         f"--work_dir={task.folder}",
@@ -113,7 +110,7 @@ def _common(saved: SavedModel, task: Task) -> list[str]:
         "--multiheads_finetuning=False",
         f"--E0s={energies}",
         f"--train_file={task.train}",
-        f"--{valid}",
+        f"--valid_file={task.valid}",
         f"--batch_size={task.schedule.batch_size}",
         f"--max_num_epochs={task.schedule.epochs}",
         f"--lr={task.schedule.lr}",

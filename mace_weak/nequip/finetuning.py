@@ -16,7 +16,7 @@ from mace_weak.nequip.saved import SHIFTS, SavedModel
 from mace_weak.nequip.tangent import ParametricModel
 from mace_weak.nequip.teaching import CLIP, FORCES_WEIGHT, distilling
 from mace_weak.replacing import replacing
-from mace_weak.tangent.teaching import VALID_FRACTION, Task
+from mace_weak.tangent.teaching import Task
 
 __all__ = ["distilling"]  # one of what the command needs
 
@@ -86,10 +86,7 @@ def arguments_on_labels(saved: SavedModel, task: Task, *, anchored: bool) -> lis
 
 def _configured(saved: SavedModel, task: Task, loss: Mapping[str, Any], *, kind: str) -> list[str]:
     """Write the configuration into the folder of the task; returns how to call it."""
-    files: dict[str, Any] = {"train_file_path": str(task.train), "val_file_path": str(task.valid)}
-    if task.valid is None:
-        parts = {"train": 1 - VALID_FRACTION, "val": VALID_FRACTION}
-        files = {"split_dataset": {"file_path": str(task.train), **parts}}
+    files = {"train_file_path": str(task.train), "val_file_path": str(task.valid)}
     schedule, restart = task.schedule, task.folder / f"{RESTART}.ckpt"
     config = {
         "run": ["train"],

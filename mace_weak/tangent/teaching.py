@@ -22,7 +22,6 @@ ANCHORED_STEPS = 800
 ANCHORED_BATCH = 5
 ANCHORED_LR = 0.001
 PLAIN_LR = 0.01  # where the foundation model knows nothing that must be kept
-VALID_FRACTION = 0.1  # of the labels, where these are learned themselves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +47,8 @@ def distilling(n_lessons: int) -> Schedule:
 
 def training_on_labels(n_structures: int, *, anchored: bool) -> Schedule:
     """For the labels themselves, of so many structures, with the anchored loss or without."""
-    n_train = max(1, n_structures - max(1, round(VALID_FRACTION * n_structures)))
-    batch_size = max(1, min(ANCHORED_BATCH, n_train))
-    epochs = max(1, round(ANCHORED_STEPS / (n_train // batch_size)))
+    batch_size = max(1, min(ANCHORED_BATCH, n_structures))
+    epochs = max(1, round(ANCHORED_STEPS / (n_structures // batch_size)))
     return Schedule(epochs=epochs, batch_size=batch_size, lr=ANCHORED_LR if anchored else PLAIN_LR)
 
 
@@ -59,13 +57,13 @@ class Task:
     """What a host's trainer is given: a foundation model, a folder of work, files within it.
 
     The ``train`` file has energies (``REF_energy``, eV) and, if ``forces``, forces (``REF_forces``,
-    eV/Å) of some or all. Without a ``valid`` file the trainer sets ``VALID_FRACTION`` apart.
+    eV/Å) of some or all. ``valid`` is only reported on, and may be the same file.
     """
 
     foundation: Path
     folder: Path
     train: Path
-    valid: Path | None
+    valid: Path
     forces: bool
     schedule: Schedule
     device: str

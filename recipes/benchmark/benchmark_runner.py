@@ -121,12 +121,16 @@ class Benchmark:
             device=self.options.device,
         )
 
-    def origin(self, case: Case, training: Any) -> dict[str, str]:
-        """What a row depends on: if it is the same, so is the row."""
+    def origin(self, case: Case, training: Any, measured: Mapping[str, Any]) -> dict[str, str]:
+        """What a row depends on: if it is the same, so is the row.
+
+        Whether a fine-tuning trained on the labels is among what was ``measured``.
+        """
+        on_labels = str(measured.get("closed_form")) == "False"
         return {
             **self.versions(),
             "test": self.test_files[case.data].name,
-            "defaults": processes.defaults_of(training.loss),
+            "defaults": processes.defaults_of(training.loss, on_labels=on_labels),
             "command": self.published(shlex.join(training.command())),
         }
 
@@ -134,8 +138,9 @@ class Benchmark:
         """The row of an earlier call, if it is to be kept and is there."""
         if not self.kept:
             return None
-        origin = self.origin(case, self.training(case))
+        training = self.training(case)
         for row in self.kept:
+            origin = self.origin(case, training, row)
             if all(row.get(key) == value for key, value in origin.items()):
                 return {**row, **vars(case)}
         return None
@@ -144,14 +149,15 @@ class Benchmark:
         """Train and test one case."""
         training = self.training(case)
         model = training.run(self.out)
+        measured = training.measured(model)
         return {
             "host": self.options.host,
             **vars(case),
             **self.errors(str(model), case.data, head=training.head),
             **self.dynamics(model, case, head=training.head),
-            **training.measured(model),
+            **measured,
             "seconds": float(model.with_name("seconds").read_text()),
-            **self.origin(case, training),
+            **self.origin(case, training, measured),
         }
 
     def foundation_row(self, data: str) -> dict[str, Any]:

@@ -21,8 +21,15 @@ from mace_weak.losses import LOSS_TERMS
 from mace_weak.nequip import teaching as nequip
 from mace_weak.options import AUTO, OPTIONS
 from mace_weak.tangent.evidence import AMPLITUDE, NOISE, WEIGHT
-from mace_weak.tangent.fit import DIRECTIONS, HARMLESS, MOST_WEAK_ROWS, SETTLED, Settings
-from mace_weak.tangent.teaching import COPIES, LARGE, distilling
+from mace_weak.tangent.fit import (
+    DIRECTIONS,
+    HARMLESS,
+    MOST_WEAK_ROWS,
+    SETTLED,
+    SETTLED_ANEW,
+    Settings,
+)
+from mace_weak.tangent.teaching import COPIES, LARGE, distilling, training_on_labels
 from mace_weak.weights import default_weights
 
 CLOSED_FORM = "finetune"
@@ -52,7 +59,7 @@ def trained(
     ``accepted`` are the exit statuses of a success.
     """
     configured = config.read_text() if config else None
-    content = " ".join(filter(None, [*command, configured, defaults_of(loss)]))
+    content = " ".join(filter(None, [*command, configured, defaults_of(loss, on_labels=True)]))
     folder = out / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     if not all((folder / name).exists() for name in (product, "seconds")):  # not killed before
         start = time.perf_counter()
@@ -65,17 +72,20 @@ def trained(
     return folder / product
 
 
-def defaults_of(loss: str | None) -> str:
+def defaults_of(loss: str | None, *, on_labels: bool = False) -> str:
     """Defaults of the options of a weak loss, which no command line shows; else nothing.
 
-    With what chooses the order: a run is another one where they change.
+    With what chooses the order: a run is another one where they change. ``on_labels``: of a
+    fine-tuning in closed form that turned out to be a training on the labels.
     """
     if loss == CLOSED_FORM:
         priors = f"{NOISE}, {AMPLITUDE}, {WEIGHT}, taken at {SETTLED} or {HARMLESS:.2f}"
         solved = f"{Settings()}, {DIRECTIONS} directions, {MOST_WEAK_ROWS} rows, priors {priors}"
         schedules = [by(count) for by in (distilling, nequip.distilling) for count in (250, LARGE)]
         clipped = f"{nequip.FORCES_WEIGHT} forces, clipped at {nequip.CLIP}"
-        return f"{solved}; {COPIES} copies, {schedules}, {clipped}"
+        trained = [training_on_labels(LARGE, anchored=anchored) for anchored in (True, False)]
+        labels = f"; on labels: {trained}, plain below {SETTLED_ANEW}" if on_labels else ""
+        return f"{solved}; {COPIES} copies, {schedules}, {clipped}{labels}"
     if loss not in LOSS_TERMS:
         return ""
     anchored, plain = (default_weights(loss, anchored=anchored) for anchored in (True, False))

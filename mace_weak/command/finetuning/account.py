@@ -19,17 +19,20 @@ STRENGTHS = ((0.03, "hardly"), (1.0, "lightly"), (100.0, "clearly"), (float("inf
 
 def undecided(account: Account, likeness: Likeness) -> Finding | None:
     """Why the closed form is not taken, if it is not."""
+    settled = f"these labels settle {100 * account.explained:.0f} % of the forces' variance"
     if likeness.another_surface:
+        if account.trusted_anew:
+            return None
         return Finding(
-            f"the foundation model leaves {likeness}: its surface is another one, too far for the "
-            "closed form, and the model was trained plainly instead",
-            "choose another foundation model, or label forces",
+            f"the foundation model leaves {likeness}: its surface is another one, and {settled}, "
+            "too little for the closed form from there: the model was trained plainly instead",
+            "choose another foundation model, or label more structures or forces",
         )
     if account.trusted:
         return None
     return Finding(
-        f"these labels settle {100 * account.explained:.0f} % of the forces' variance, too little "
-        "for the closed form: the model was trained with the anchored loss (weak_taylor) instead",
+        f"{settled}, too little for the closed form: the model was trained with the anchored loss "
+        "(weak_taylor) instead",
         "label more structures of the same kind, or a few with forces: one is worth as many "
         "labels as it has coordinates",
     )

@@ -209,18 +209,16 @@ class Finetuning:
         )  # fmt: skip
         n_labelled = int(np.sum(np.isfinite(self.structures.energies)))
         schedule = training_on_labels(n_labelled, anchored=anchored)
-        task = self.task(LABELS, None, schedule, forces=some_forces)
+        task = self.task(LABELS, LABELS, schedule, forces=some_forces)
         arguments = self.host.arguments_on_labels(self.foundation, task, anchored=anchored)
         self.train(task, arguments)
 
-    def task(
-        self, train: str, valid: str | None, schedule: Schedule, *, forces: bool = True
-    ) -> Task:
+    def task(self, train: str, valid: str, schedule: Schedule, *, forces: bool = True) -> Task:
         """What the host's trainer is given, by names of files in the folder of work."""
         folder = self.work.folder.resolve()
         return Task(
             foundation=self.start.resolve(), folder=folder, train=folder / train,
-            valid=None if valid is None else folder / valid, forces=forces, schedule=schedule,
+            valid=folder / valid, forces=forces, schedule=schedule,
             device=self.request.device, seed=self.request.seed,
         )  # fmt: skip
 
