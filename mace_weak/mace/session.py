@@ -17,7 +17,7 @@ from mace_weak.errors import WeakLossError, one_line_errors
 from mace_weak.mace.accelerated import check_accelerated
 from mace_weak.mace.anchor import Anchor, load_anchor_model, make_anchor
 from mace_weak.mace.arguments import refuse_beside_tangent, require_estimable
-from mace_weak.mace.atomic_energies import take_atomic_energies
+from mace_weak.mace.atomic_energies import asked_for, take_atomic_energies
 from mace_weak.mace.bridge import Bridge
 from mace_weak.mace.dataset import knowledge, prepare_training_set
 from mace_weak.mace.files import REPLAY_HEAD, check_training_files
@@ -73,7 +73,7 @@ class WeakSession:
 
     def model_built(self, model: torch.nn.Module, **built: Any) -> None:
         """Choose the heads and the anchor, from the arguments of MACE's ``configure_model``."""
-        take_atomic_energies(model, built["atomic_energies"])
+        take_atomic_energies(model, asked_for(built))
         with one_line_errors():
             self.heads = list(built["heads"])
             self.weak_heads = self._choose_heads()

@@ -20,6 +20,16 @@ def test_mace_itself_keeps_the_foundations(tmp_path, finetune_flags, foundation)
     assert run.atomic_energies == atomic_energies(torch.load(foundation, weights_only=False))
 
 
+def test_elements_that_the_data_lack_keep_the_foundations(tmp_path, finetune_flags, foundation):
+    """Estimated ones are those of ethanol's elements alone."""
+    run = train(
+        tmp_path, *finetune_flags, "--foundation_model_elements=True", "--loss=weak_taylor"
+    )
+    before = atomic_energies(torch.load(foundation, weights_only=False))
+    assert run.atomic_energies[2] == before[2]  # nitrogen
+    assert all(abs(run.atomic_energies[place] - before[place]) > 1 for place in (0, 1, 3))
+
+
 @pytest.mark.parametrize(("data", "lost"), [("ethanol", False), ("molecules", True)])
 def test_plain_trainings_of_the_recipes_have_them(tmp_path, files, foundation, data, lost):
     """On the elements of the foundation, or on fewer."""
