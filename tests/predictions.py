@@ -43,6 +43,6 @@ def relabelled(
     calculator = load_model(str(model)).calculator
     for atoms, (energy, _) in zip(frames, calculated(calculator, frames), strict=True):
         atoms.info = {energy_key: factor * energy}
-        atoms.arrays.pop("REF_forces")
+        atoms.arrays.pop("REF_forces", None)
     write(path, frames)
     return path

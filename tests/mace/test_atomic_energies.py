@@ -22,9 +22,7 @@ def test_mace_itself_keeps_the_foundations(tmp_path, finetune_flags, foundation)
 
 def test_elements_that_the_data_lack_keep_the_foundations(tmp_path, finetune_flags, foundation):
     """Estimated ones are those of ethanol's elements alone."""
-    run = train(
-        tmp_path, *finetune_flags, "--foundation_model_elements=True", "--loss=weak_taylor"
-    )
+    run = train(tmp_path, *finetune_flags, "--foundation_model_elements=True", "--loss=weak_taylor")
     before = atomic_energies(torch.load(foundation, weights_only=False))
     assert run.atomic_energies[2] == before[2]  # nitrogen
     assert all(abs(run.atomic_energies[place] - before[place]) > 1 for place in (0, 1, 3))

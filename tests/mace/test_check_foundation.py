@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from ase.io import read, write
-from ase.units import kcal, mol
+from ase.units import Bohr, Hartree, kcal, mol
 from commands import SCRIPTS, trained
 from console import mace_weak, proposed_words, result_of, rows_of
 from mace.calculators import MACECalculator
-from predictions import calculated
+from predictions import calculated, relabelled
 from training import NAME, atomic_energies
 
 WITHOUT_TERMS = {"--loss=weak_taylor", "--weak_taylor_weight=0", "--weak_anchor=none"}
@@ -109,10 +109,53 @@ def test_labels_in_another_unit_or_sign_than_the_foundations_are_found(
     labelled = own_labels(
         tmp_path, files, foundation, energy_factor=energy_factor, force_factor=force_factor
     )
+    (found,) = foundation_findings(labelled, foundation)
+    assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [
+        (lambda atoms: 2 / Hartree, "they look like Rydberg"),
+        (lambda atoms: 1 / len(atoms), "they look like eV for each atom"),
+        (lambda atoms: 1 / len(atoms) / Hartree, "they look like Hartree for each atom"),
+    ],
+)
+def test_the_unit_that_would_explain_the_energies_is_named(
+    tmp_path, files, foundation, factor, expected
+):
+    labelled = own_labels(tmp_path, files, foundation, energy_factor=1.0)
+    frames = read(labelled, ":")
+    for atoms in frames:
+        atoms.info["REF_energy"] *= factor(atoms)
+    write(labelled, frames)
+    (found,) = foundation_findings(labelled, foundation)
+    assert found.endswith(expected)
+
+
+def test_of_molecules_of_one_size_both_units_are_named(tmp_path, files, foundation):
+    """Of ethanol's nine atoms 111 times: kJ/mol are 96 times eV."""
+    frames = read(files.ethanol, ":")
+    labelled = relabelled(tmp_path / "train.xyz", frames, foundation, factor=1000 / 9)
+    (found,) = foundation_findings(labelled, foundation)
+    assert found.endswith("they look like kJ/mol or meV for each atom")
+
+
+def test_positions_in_bohr_are_found(tmp_path, files, foundation):
+    labelled = own_labels(tmp_path, files, foundation, energy_factor=1.0)
+    frames = read(labelled, ":")
+    for atoms in frames:
+        atoms.set_cell(atoms.cell / Bohr, scale_atoms=False)
+        atoms.positions /= Bohr
+    write(labelled, frames)
+    (found,) = foundation_findings(labelled, foundation)
+    assert "the positions are taken for Bohr" in found
+
+
+def foundation_findings(labelled, foundation) -> list[str]:
+    """What ``check`` finds about the foundation model."""
     found = result_of("check", labelled, "--foundation", foundation)
-    foundations = [one["problem"] for one in found["findings"] if "foundation" in one["problem"]]
-    assert len(foundations) == 1
-    assert expected in foundations[0]
+    return [one["problem"] for one in found["findings"] if "foundation" in one["problem"]]
 
 
 def test_elements_that_the_foundation_lacks_are_found(files, foundation):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
 
 from mace_weak.command.atomic_energies import CompositionFit, fit_composition
 from mace_weak.command.checking.advice import training_command
@@ -65,7 +66,6 @@ def checked(
         result.findings += leaks(others[0], others[1])
     slope, correlation, pairs = force_energy_slope(train)
     result.findings += inconsistent(slope, correlation)
-    result.findings += foreign_energies(train)
     comparison = None
     if model is not None:
         result.findings += misfits(model, surveys)
@@ -73,6 +73,8 @@ def checked(
             comparison = compare(model, train)
     if comparison is not None:
         result.findings += [*unlike_forces(comparison), *unlike_energies(comparison)]
+    if comparison is None or not comparison.telling:
+        result.findings += foreign_energies(train)
     fit = fitted(train)
     if fit is not None:
         result.tables += [element_table(train, fit, model, comparison), left_table(fit, comparison)]
@@ -198,10 +200,13 @@ def foreign_energies(train: Survey) -> Iterator[Finding]:
         return
     unit = unit_of(float(np.median(ratios)), ENERGY_UNITS)
     if unit not in (None, "eV"):
+        light = train.elements <= set(chemical_symbols[: atomic_numbers["Ne"] + 1])
         yield Finding(
             f"{train.path}: the energies look like total energies in {unit}",
-            "convert them to eV",
-            wrong=True,
+            "convert them to eV"
+            if light
+            else "convert them to eV, unless they are without core electrons and in eV already",
+            wrong=light,
         )
 
 

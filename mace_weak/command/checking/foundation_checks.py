@@ -6,20 +6,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ase import Atoms
+from ase.units import Bohr
 
 from mace_weak.command.atomic_energies import CompositionFit, counts_of, fit_composition
 from mace_weak.command.checking.survey import Labelled, Survey
-from mace_weak.command.checking.units import ENERGY_UNITS, FORCE_UNITS, unit_of
+from mace_weak.command.checking.units import FORCE_UNITS, energy_readings, unit_of
 from mace_weak.command.frames import evenly
 from mace_weak.command.models import Model, Prediction, predict
 from mace_weak.command.output import Finding
 from mace_weak.command.progress import progress
+from mace_weak.compositions import fit_atoms
 from mace_weak.likeness import FEWEST, VARIED, Likeness, liken, proportion
 
 PREDICTED = 200  # structures that the foundation model is run on
 SAME_ZERO = 0.01  # eV, of the energies of the atoms
 STILL = 0.1  # eV/Å, above which the foundation model sees forces
 UNRELATED = 0.3  # correlation below which they do not
+SAME = 0.02  # difference of correlations that says nothing
 RELATED = 0.7  # correlation from which the forces of two levels belong together
 
 
@@ -27,21 +31,56 @@ RELATED = 0.7  # correlation from which the forces of two levels belong together
 class Comparison:
     """A foundation model's predictions on some labelled structures.
 
-    The composition explains the labels' energies by ``own``, the ``predicted`` ones, and their
-    difference, labels minus predictions, by ``shift``, and the ``likeness`` is of the rest.
+    The composition explains the difference of energies, labels minus predictions, by ``shift``, and
+    the ``likeness`` is of the rest. ``in_bohr`` is that of predictions for positions that are taken
+    for Bohr, where the likeness leaves a doubt.
     """
 
     structures: Sequence[Labelled]
     predictions: Sequence[Prediction]
+    counts: np.ndarray
     shift: CompositionFit
-    own: CompositionFit
-    predicted: CompositionFit
     likeness: Likeness
+    in_bohr: Likeness | None
 
     @property
     def telling(self) -> bool:
         """Whether enough energies that differ are predicted to compare their units."""
-        return len(self.structures) >= FEWEST and self.predicted.rmse >= 1e3 * VARIED
+        return len(self.structures) >= FEWEST and self.likeness.model >= VARIED
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Energies (n_structures,) of the labels, eV."""
+        return np.array([float(structure.labels["energy"]) for structure in self.structures])
+
+    @property
+    def energies(self) -> np.ndarray:
+        """Predicted energies (n_structures,), eV."""
+        return np.array([prediction.energy for prediction in self.predictions])
+
+    @property
+    def ratio(self) -> float:
+        """Of the labels' energies over the model's, by what the composition leaves of both."""
+        return self.proportion(self.labels)[0]
+
+    def proportion(self, labels: np.ndarray) -> tuple[float, float]:
+        """That ratio for energies (n_structures,), and their correlation."""
+        own, predicted = (
+            fit_atoms(self.counts, energies).residuals for energies in (labels, self.energies)
+        )
+        return proportion(own, predicted)
+
+    def readings(self) -> dict[str, float]:
+        """Units that would explain the labels' energies, and how they then follow the model's.
+
+        They are of the same size then, and correlated as given.
+        """
+        found = {}
+        for name, factors in energy_readings(self.counts.sum(axis=1)).items():
+            scale, correlation = self.proportion(factors * self.labels)
+            if correlation > RELATED and unit_of(scale, {name: 1.0}):
+                found[name] = correlation
+        return found
 
     @property
     def shifted(self) -> bool:
@@ -76,14 +115,29 @@ def compare(model: Model, survey: Survey) -> Comparison | None:
     labels = np.array([float(structure.labels["energy"]) for structure in structures])
     energies = np.array([prediction.energy for prediction in predictions])
     elements = [symbol for symbol in model.elements if symbol in survey.elements]
+    counts = counts_of(frames, elements)
+    likeness = liken(counts, labels, energies)
+    doubted = len(frames) >= FEWEST and not likeness.known
     return Comparison(
         structures,
         predictions,
+        counts,
         shift=fit_composition(frames, labels - energies, elements),
-        own=fit_composition(frames, labels, elements),
-        predicted=fit_composition(frames, energies, elements),
-        likeness=liken(counts_of(frames, elements), labels, energies),
+        likeness=likeness,
+        in_bohr=like_in_bohr(model, frames, counts, labels) if doubted else None,
     )
+
+
+def like_in_bohr(
+    model: Model, frames: Sequence[Atoms], counts: np.ndarray, labels: np.ndarray
+) -> Likeness:
+    """How the model's energies go with the labels (eV) if positions and cells are in Bohr."""
+    scaled = [atoms.copy() for atoms in frames]
+    for atoms in scaled:
+        atoms.set_cell(atoms.cell * Bohr)
+        atoms.positions *= Bohr
+    found = progress(predict(model, scaled), "foundation, in Bohr", total=len(scaled))
+    return liken(counts, labels, np.array([prediction.energy for prediction in found]))
 
 
 def misfits(model: Model, surveys: Sequence[Survey]) -> Iterator[Finding]:
@@ -139,15 +193,24 @@ def unlike_forces(comparison: Comparison) -> Iterator[Finding]:
 
 def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
     """Energies that differ by another unit than the foundation model's, or without regard to it."""
+    if comparison.in_bohr is not None and comparison.in_bohr.known:
+        yield Finding(
+            f"the foundation model leaves {comparison.likeness}, but {comparison.in_bohr} if the "
+            "positions are taken for Bohr: they look like Bohr",
+            "convert positions and cells to Å",
+            wrong=True,
+        )
+        return
     if not comparison.telling:
         return
-    ratio, related = proportion(comparison.own.residuals, comparison.predicted.residuals)
-    unit = unit_of(ratio, ENERGY_UNITS) if related > RELATED else None
-    if unit not in (None, "eV"):
+    found = comparison.readings()
+    if found and "eV" not in found:
+        best = max(found.values())
+        names = " or ".join(name for name, related in found.items() if related > best - SAME)
         yield Finding(
-            f"energies differ between structures by {ratio:.3g} times the foundation model's: they "
-            f"look like {unit}",
-            "convert them to eV",
+            f"energies differ between structures by {comparison.ratio:.3g} times the foundation "
+            f"model's: they look like {names}",
+            "convert them to eV for a structure",
             wrong=True,
         )
     elif comparison.likeness.another_surface:

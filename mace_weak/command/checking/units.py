@@ -11,6 +11,7 @@ from ase.units import Bohr, Hartree, kcal, kJ, mol
 ENERGY_UNITS = {
     "eV": 1.0,
     "Hartree": Hartree,
+    "Rydberg": Hartree / 2,
     "kcal/mol": kcal / mol,
     "kJ/mol": kJ / mol,
     "meV": 1e-3,
@@ -18,7 +19,7 @@ ENERGY_UNITS = {
 FORCE_UNITS = {
     "eV/Å": 1.0,
     "Hartree/Bohr": Hartree / Bohr,
-    "Hartree/Å": Hartree,
+    "Hartree/Å or Rydberg/Bohr": Hartree * (0.5 / Bohr) ** 0.5,  # within 3 %
     "kcal/mol/Å": kcal / mol,
     "kJ/mol/Å": kJ / mol,
     "meV/Å": 1e-3,
@@ -34,6 +35,15 @@ def unit_of(ratio: float, units: Mapping[str, float]) -> str | None:
     away = {name: abs(np.log(ratio * size)) for name, size in units.items()}
     name = min(away, key=lambda candidate: away[candidate])
     return name if away[name] < CERTAIN else None
+
+
+def energy_readings(sizes: np.ndarray) -> dict[str, np.ndarray]:
+    """Factors (n_structures,) that turn energies into eV, if they are what the name says.
+
+    ``sizes`` (n_structures,) are the numbers of atoms.
+    """
+    whole = {name: np.full(len(sizes), size) for name, size in ENERGY_UNITS.items()}
+    return whole | {f"{name} for each atom": size * sizes for name, size in ENERGY_UNITS.items()}
 
 
 def all_electron_energy(symbol: str) -> float:
