@@ -11,6 +11,7 @@ from mace_weak.errors import WeakLossError
 DISTRIBUTION = "mace-weak"
 MACE = "mace-torch"
 NEQUIP = "nequip"
+NEQUIP_NET = "nequip.net:"  # begins the name of a model that nequip downloads
 
 
 def supported(host: str) -> Requirement:

@@ -53,8 +53,8 @@ class Keys:
             return array.reshape({"energy": (), "forces": (len(atoms), 3), "stress": (6,)}[name])
         except (TypeError, ValueError):
             raise WeakLossError(
-                f"a structure {atoms.get_chemical_formula()} has under the key '{key}' what is no "
-                f"{name} ({EXPECTED[name]}): '{_shortened(value)}': mend or remove it"
+                f"it has under the key '{key}' what is no {name} ({EXPECTED[name]}): "
+                f"'{_shortened(value)}': mend or remove it"
             ) from None
 
     def labels(self, atoms: Atoms) -> Mapping[str, np.ndarray]:
@@ -104,6 +104,21 @@ def read_frames(path: Path) -> Iterator[Atoms]:
         ) from error
     if number < 0:
         raise WeakLossError(f"'{path}' has no structures")
+
+
+def labelled_frames(path: Path, keys: Keys) -> Iterator[tuple[str, Atoms, Mapping[str, Any]]]:
+    """The structures of a file with their labels, and words that say where each stands.
+
+    Raises:
+        WeakLossError: if the file is missing, empty or cannot be read, or a label is no such.
+    """
+    for number, atoms in enumerate(read_frames(path)):
+        place = f"'{path}', structure {number} (counted from 0)"
+        try:
+            labels = keys.labels(atoms)
+        except WeakLossError as error:
+            raise WeakLossError(f"{place}: {error}") from error
+        yield place, atoms, labels
 
 
 def require_named_labels(frames: Sequence[Atoms], keys: Keys, path: Path) -> None:

@@ -19,7 +19,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 
 from mace_weak.command.frames import bare
 from mace_weak.errors import WeakLossError
-from mace_weak.versions import MACE, NEQUIP, installed, supported
+from mace_weak.versions import MACE, NEQUIP, NEQUIP_NET, installed, supported
 
 NEQUIP_SUFFIXES = (".ckpt", ".nequip.zip", ".nequip.pth", ".nequip.pt2")
 
@@ -62,7 +62,8 @@ class Prediction:
 
 def host_of(path: str) -> str:
     """The distribution that reads a model file, by the file's name."""
-    return NEQUIP if path.endswith(NEQUIP_SUFFIXES) else MACE
+    by_nequip = path.startswith(NEQUIP_NET) or path.endswith(NEQUIP_SUFFIXES)
+    return NEQUIP if by_nequip else MACE
 
 
 def require_host(path: str) -> None:
@@ -80,7 +81,9 @@ def require_host(path: str) -> None:
 
 
 def load_model(path: str, *, device: str = "cpu", dtype: str = "") -> Model:
-    """The model in a file, or MACE's foundation model of that name (``small``, ``medium`` …).
+    """The model in a file, or a host's foundation model of that name.
+
+    That is ``small``, ``medium`` … of MACE, ``nequip.net:group/model:version`` of nequip.
 
     ``dtype`` is MACE's ``float32`` or ``float64``; nequip's models keep their own.
 

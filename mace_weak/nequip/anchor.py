@@ -20,6 +20,7 @@ from mace_weak.errors import WeakLossError
 from mace_weak.nequip.graphs import Graph
 from mace_weak.nequip.potential import GraphPotential, Models, gives_forces
 from mace_weak.potentials import Potential, Sample
+from mace_weak.versions import NEQUIP_NET
 
 FOUNDATION_BUILDERS = ("ModelFromPackage", "ModelFromCheckpoint")
 
@@ -92,7 +93,7 @@ def load_anchor_model(path: str) -> torch.nn.Module:
     Raises:
         WeakLossError: if the file is missing or cannot be read.
     """
-    if not path.startswith("nequip.net:") and not Path(path).is_file():
+    if not path.startswith(NEQUIP_NET) and not Path(path).is_file():
         raise WeakLossError(f"weak_anchor: there is no file '{path}'")
     try:
         return _sole_model(load_saved_model(path))

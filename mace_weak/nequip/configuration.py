@@ -9,6 +9,7 @@ from typing import Any
 
 from mace_weak.errors import WeakLossError
 from mace_weak.nequip.saved import COMPILED_SUFFIXES, SavedModel
+from mace_weak.versions import NEQUIP_NET
 
 # labels in the files that mace-weak writes, and nequip's names of them
 KEY_MAPPING = {"REF_energy": "total_energy", "REF_forces": "forces"}
@@ -20,8 +21,13 @@ def require_trainable(model: str) -> None:
     """Check that a model file can be trained on.
 
     Raises:
-        WeakLossError: if it is compiled.
+        WeakLossError: if it is compiled, or not a file.
     """
+    if model.startswith(NEQUIP_NET):
+        raise WeakLossError(
+            f"nequip trains from files: download the package '{model.removeprefix(NEQUIP_NET)}' "
+            "from https://www.nequip.net and give its path"
+        )
     if model.endswith(COMPILED_SUFFIXES):
         raise WeakLossError(
             f"'{model}' is compiled and cannot be trained: take the package (.nequip.zip) or "

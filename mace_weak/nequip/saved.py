@@ -20,6 +20,7 @@ from nequip.nn.graph_model import R_MAX_KEY, TYPE_NAMES_KEY
 
 from mace_weak.errors import WeakLossError
 from mace_weak.nequip.potential import gives_forces, without_derivatives
+from mace_weak.versions import NEQUIP_NET
 
 COMPILED_SUFFIXES = (".pth", ".pt2")
 SHIFTS = "per_type_energy_scale_shift"  # nequip's name of the module with the atomic energies
@@ -92,12 +93,12 @@ def _scalars(model: Any, output: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def load_saved(path: str, *, device: str) -> SavedModel:
-    """The model in a package, a checkpoint or a compiled file of nequip.
+    """The model in a package, a checkpoint or a compiled file of nequip, or from nequip.net.
 
     Raises:
         WeakLossError: if there is no such file, or the model gives no forces.
     """
-    if not Path(path).is_file():
+    if not (path.startswith(NEQUIP_NET) or Path(path).is_file()):
         raise WeakLossError(f"there is no model file '{path}'")
     compiled = path.endswith(COMPILED_SUFFIXES)
     load = NequIPCalculator.from_compiled_model if compiled else NequIPCalculator._from_saved_model

@@ -130,8 +130,18 @@ def test_a_label_that_is_none_is_refused_in_one_line(tmp_path, key, value, expec
     frames[1].info[key] = value
     with pytest.raises(WeakLossError) as raised:
         survey(written(tmp_path / "train.xyz", frames), KEYS)
+    assert "train.xyz', structure 1 (counted from 0): " in str(raised.value)
     assert f"under the key '{key}' {expected}" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_stresses_that_are_not_learned_are_said_so(tmp_path):
+    frames = rattled(20)
+    for atoms in frames[:4]:
+        atoms.info["REF_stress"] = np.zeros(6)
+    (found,) = checked(written(tmp_path / "train.xyz", frames)).findings
+    assert "the stress of 4 of 20 structures is not learned" in found.problem
+    assert "--weak_base_loss=stress" in found.mend
 
 
 def test_atoms_on_top_of_each_other_are_found(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from ase.io import read, write
 from commands import run_command
-from console import proposed_words, result_of, rows_of
+from console import mace_weak, proposed_words, result_of, rows_of
 from nequip.integrations.ase import NequIPCalculator
 from predictions import calculated, relabelled
 from readme_commands import ROOT
@@ -127,11 +127,29 @@ def test_isolated_atoms_give_the_shifts(tmp_path, files, foundation):
         assert f"{symbol}: {energy:.6f}" in shifts
 
 
-def test_a_compiled_model_is_not_proposed_as_a_start(files):
+@pytest.mark.parametrize("foundation", ["compiled.nequip.pth", "nequip.net:group/model:1.0"])
+def test_what_is_no_file_of_a_trainable_model_is_not_proposed_as_a_start(files, foundation):
     subject = Subject(
-        train=survey(files.ethanol, Keys()), valid=None, foundation="compiled.nequip.pth",
+        train=survey(files.ethanol, Keys()), valid=None, foundation=foundation,
         model=None, comparison=None, keys=Keys(), device="cpu",
     )  # fmt: skip
     command = training_command(subject)
-    assert "compiled model cannot be trained" in command
+    assert "no compiled model can be trained" in command
     assert "package=PACKAGE" in command
+    assert "mace-weak finetune" not in command
+
+
+def test_a_model_of_nequip_net_is_one_of_nequip(files):
+    refused = mace_weak("finetune", "nequip.net:group/model:1.0", files.ethanol, "--out=tuned")
+    assert refused.returncode == 2
+    assert "download the package 'group/model:1.0' from https://www.nequip.net" in refused.stderr
+
+
+def test_structures_without_an_energy_are_not_proposed_to_nequip(tmp_path, files, foundation):
+    """They are no harm in closed form."""
+    frames = read(files.ethanol, ":")
+    del frames[3].info["REF_energy"]
+    write(tmp_path / "train.xyz", frames)
+    found = result_of("check", tmp_path / "train.xyz", "--foundation", foundation)
+    assert "train_file=LABELLED" in found["notes"][-1]
+    assert "nequip stops there" in found["findings"][0]["mend"]

@@ -27,8 +27,25 @@ from mace_weak.command.frames import Keys
 from mace_weak.command.models import Model
 from mace_weak.command.output import Finding, Result, Table
 from mace_weak.misread import ASE_KEYS
-from mace_weak.versions import MACE
+from mace_weak.versions import MACE, NEQUIP
 
+FINETUNE = "mace-weak finetune"  # reads files itself, as a host does
+# where labels are missing, and how stresses would be trained on, by who reads the files
+WITHOUT_ENERGY = {
+    MACE: "MACE fits nothing there",
+    NEQUIP: "nequip stops there, unless they hold NaN and the loss has ignore_nan",
+    FINETUNE: "it learns nothing from them",
+}
+WITHOUT_FORCES = {
+    MACE: "with MACE's losses weighted, universal and stress this is fine; huber fits the others "
+    "to zero forces",
+    NEQUIP: "nequip wants NaN in the others, and ignore_nan in the loss",
+}
+FOR_STRESS = {
+    MACE: "add --weak_base_loss=stress (--loss=stress without weak terms) and a --stress_weight",
+    NEQUIP: "map its key to stress, and give stress a coefficient in the loss",
+    FINETUNE: "it learns from energies and forces; a training by the host can use stresses too",
+}
 OVERLAP = 0.5  # Å, shorter than any bond
 STRONG = 50.0  # eV/Å, a force that no structure worth its label has
 
@@ -42,21 +59,22 @@ def checked(
     model: Model | None,
     keys: Keys,
     device: str,
-    reader: str | None = MACE,
+    reader: str = MACE,
 ) -> Result:
     """Tables, findings and a training command for the files; ``model`` is the foundation's.
 
-    ``reader`` is the host whose trainer reads the files, None for ``mace-weak finetune``.
+    ``reader`` is the host whose trainer reads the files, or ``mace-weak finetune``.
     """
     others = [survey for survey in (valid, test) if survey is not None]
     surveys = [train, *others]
     result = Result(tables=[contents(surveys)])
     dtype = model.dtype if model else "float32"
     for survey in surveys:
-        result.findings += label_findings(survey, keys, zeros=reader == MACE)
+        result.findings += label_findings(survey, keys, reader)
         result.findings += misread_labels(survey, keys)
         result.findings += size_findings(survey)
         result.findings += duplicates(survey)
+    result.findings += unused(train, reader)
     if reader == MACE:
         for survey in surveys[: 2 if valid else 1]:
             result.findings += misread_where_mace_reads(survey, keys, dtype=dtype)
@@ -104,19 +122,18 @@ def contents(surveys: Sequence[Survey]) -> Table:
     return Table("Files", (*columns, "with energy", "with forces", "with stress"), rows)
 
 
-def label_findings(survey: Survey, keys: Keys, *, zeros: bool) -> Iterator[Finding]:
+def label_findings(survey: Survey, keys: Keys, reader: str) -> Iterator[Finding]:
     """Labels that are absent, or no numbers.
 
-    ``zeros`` is whether those that are absent under ASE's own names are read as zero, which is
-    another finding.
+    MACE reads those that are absent under ASE's own names as zero, which is another finding.
     """
-    own = ASE_KEYS if zeros else ()
+    own = ASE_KEYS if reader == MACE else ()
     missing = survey.count - survey.labels["energy"]
     if missing and keys.energy not in own:
         yield Finding(
             f"{survey.path}: {missing} of {survey.count} structures have no energy under the key "
             f"'{keys.energy}'",
-            "name the key with --energy-key, or remove them: MACE and NequIP fit nothing there",
+            f"name the key with --energy-key, or remove them: {WITHOUT_ENERGY[reader]}",
         )
     for name, numbers in survey.bad.items():
         yield Finding(
@@ -126,11 +143,20 @@ def label_findings(survey: Survey, keys: Keys, *, zeros: bool) -> Iterator[Findi
             wrong=True,
         )
     some = survey.labels["forces"]
-    if keys.forces not in own and 0 < some < survey.count - len(survey.isolated_atoms):
+    partly = 0 < some < survey.count - len(survey.isolated_atoms)
+    if partly and reader in WITHOUT_FORCES and keys.forces not in own:
         yield Finding(
             f"{survey.path}: only {some} of {survey.count} structures have forces",
-            "with MACE's losses weighted, universal and stress this is fine; huber fits the others "
-            "to zero forces, and NequIP needs ignore_nan",
+            WITHOUT_FORCES[reader],
+        )
+
+
+def unused(train: Survey, reader: str) -> Iterator[Finding]:
+    """Labels that no proposed training learns from."""
+    if known := train.labels["stress"]:
+        yield Finding(
+            f"{train.path}: the stress of {known} of {train.count} structures is not learned",
+            FOR_STRESS[reader],
         )
 
 

@@ -12,6 +12,7 @@ from mace_weak.command.checking.subject import Subject
 from mace_weak.command.frames import Keys
 from mace_weak.command.hydra import override
 from mace_weak.command.models import Model
+from mace_weak.versions import NEQUIP_NET
 
 PROGRAM = 'nequip-train -cp "$PWD/recipes/sparse_data" -cn nequip_finetune'
 CHECKPOINT, PACKAGE = ".ckpt", ".nequip.zip"
@@ -34,24 +35,34 @@ WITH_FORCES = (
 
 def advice(subject: Subject, foundation: str) -> tuple[str, str, list[str]]:
     """What the training is, the program, and its flags."""
-    comment = "from a clone of mace-weak:"
-    if not foundation.endswith((CHECKPOINT, PACKAGE)):
-        comment = (
-            "from a clone of mace-weak, with the package or checkpoint in place of PACKAGE, as a\n"
-            "# compiled model cannot be trained:"
-        )
-    elif 0 < subject.train.labels["forces"] < subject.train.count:
-        comment = (
-            "from a clone of mace-weak, on the energies alone: for forces that only some have,\n"
-            "# nequip wants NaN in the others, and ignore_nan in the loss"
-        )
-    elif not (_has_forces(subject) or subject.unrelated):
+    comment = "\n# ".join(["from a clone of mace-weak:", *_changes(subject, foundation)])
+    if _trainable(foundation) and not (_has_forces(subject) or subject.unrelated):
         comment = f"{subject.in_closed_form}.ckpt\n# or by nequip's trainer, {comment}"
     return comment, PROGRAM, list(_flags(subject, foundation))
 
 
+def _changes(subject: Subject, foundation: str) -> Iterator[str]:
+    """What the user has to do to the call before it works, or should know of it."""
+    if not _trainable(foundation):
+        yield "put a package or checkpoint in place of PACKAGE, as no compiled model can be trained"
+    if _lacks_energies(subject):
+        yield "put a file of the structures that have an energy in place of LABELLED"
+    if 0 < subject.train.labels["forces"] < subject.train.count:
+        yield "it trains on the energies alone: for forces that only some have, nequip wants NaN in"
+        yield "the others, and ignore_nan in the loss"
+
+
+def _trainable(foundation: str) -> bool:
+    return foundation.endswith((CHECKPOINT, PACKAGE)) and not foundation.startswith(NEQUIP_NET)
+
+
+def _lacks_energies(subject: Subject) -> bool:
+    return subject.train.labels["energy"] < subject.train.count
+
+
 def _flags(subject: Subject, foundation: str) -> Iterator[str]:
-    train, valid = subject.train.path.resolve(), subject.valid
+    valid = subject.valid
+    train = "LABELLED" if _lacks_energies(subject) else subject.train.path.resolve()
     yield override("train_file", train)
     if valid:
         yield "~data.split_dataset"
@@ -71,7 +82,7 @@ def _flags(subject: Subject, foundation: str) -> Iterator[str]:
 
 def _start_flags(foundation: str) -> Iterator[str]:
     path = str(Path(foundation).resolve())
-    yield override("package", path if path.endswith((CHECKPOINT, PACKAGE)) else "PACKAGE")
+    yield override("package", path if _trainable(foundation) else "PACKAGE")
     if path.endswith(CHECKPOINT):
         yield "training_module.model.model._target_=nequip.model.ModelFromCheckpoint"
         yield "~training_module.model.model.package_path"

@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from mace_weak.command.checking.fingerprints import Pairs, fingerprint, pairs_of
-from mace_weak.command.frames import Keys, bare, finite, isolated, read_frames
+from mace_weak.command.frames import Keys, bare, finite, isolated, labelled_frames
 from mace_weak.command.progress import progress
 from mace_weak.misread import ISOLATED
 
@@ -134,8 +134,7 @@ def survey(path: Path, keys: Keys) -> Survey:
     found = Survey(path)
     draw = random.Random(0)
     behind: int | None = None  # place in the sample of the structure before this one
-    for atoms in progress(read_frames(path), f"reading {path.name}"):
-        labels = keys.labels(atoms)
+    for _, atoms, labels in progress(labelled_frames(path, keys), f"reading {path.name}"):
         if keys.forces in atoms.info:
             found.misplaced.append(found.count)
         this = Labelled(found.count, bare(atoms), finite(labels))

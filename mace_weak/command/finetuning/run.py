@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mace_weak.command.checking.checks import checked
+from mace_weak.command.checking.checks import FINETUNE, checked
 from mace_weak.command.checking.survey import survey
 from mace_weak.command.finetuning.account import (
     chosen_table,
@@ -111,7 +111,7 @@ def findings_of(request: Request, foundation: Model) -> Result:
     found = checked(
         survey(request.train, request.keys), None, test,
         foundation=request.foundation, model=foundation, keys=request.keys, device=request.device,
-        reader=None,
+        reader=FINETUNE,
     )  # fmt: skip
     return Result(findings=found.findings)
 
@@ -238,11 +238,11 @@ class Finetuning:
     def tested(self) -> list[Table]:
         """Errors on the test file before and after."""
         from mace_weak.command.evaluate import TYPE_KEY
-        from mace_weak.command.frames import read_frames
+        from mace_weak.command.frames import isolated, read_frames
 
         if self.request.test is None:
             return []
-        frames = list(read_frames(self.request.test))
+        frames = [atoms for atoms in read_frames(self.request.test) if not isolated(atoms)]
         models = {
             "foundation model": self.foundation,
             "finetuned": load_model(str(self.request.out), device=self.request.device),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from mace_weak.command.frames import Keys, bare, isolated, read_frames
+from mace_weak.command.frames import Keys, bare, isolated, labelled_frames
 from mace_weak.errors import WeakLossError
 
 
@@ -33,15 +33,15 @@ def labelled_structures(path: Path, keys: Keys) -> Structures:
         WeakLossError: if a position or a label is not a finite number, or no energy is there.
     """
     frames, energies, forces, alone = [], [], [], 0
-    for number, atoms in enumerate(read_frames(path)):
-        place = f"'{path}', structure {number} (counted from 0)"
+    for place, atoms, labels in labelled_frames(path, keys):
         if isolated(atoms):
             alone += 1
             continue
-        energy = _label(keys, atoms, "energy", place)
+        for name in ("energy", "forces"):
+            _require_finite(labels.get(name), place, name, keys)
         frames.append(bare(atoms))
-        energies.append(np.nan if energy is None else float(energy))
-        forces.append(_label(keys, atoms, "forces", place))
+        energies.append(float(labels.get("energy", np.nan)))
+        forces.append(labels.get("forces"))
     if not np.any(np.isfinite(energies)):
         raise WeakLossError(
             f"no structure of '{path}' has an energy under the key '{keys.energy}': name the key "
@@ -50,14 +50,9 @@ def labelled_structures(path: Path, keys: Keys) -> Structures:
     return Structures(frames, np.array(energies), forces, alone)
 
 
-def _label(keys: Keys, atoms: Atoms, name: str, place: str) -> np.ndarray | None:
-    try:
-        value = keys.label(atoms, name)
-    except WeakLossError as error:
-        raise WeakLossError(f"{place}: {error}") from error
+def _require_finite(value: np.ndarray | None, place: str, name: str, keys: Keys) -> None:
     if value is not None and not np.all(np.isfinite(value)):
         raise WeakLossError(
             f"{place}: its {name} (key '{getattr(keys, name)}') is NaN or infinite: mend or remove "
             "it"
         )
-    return value

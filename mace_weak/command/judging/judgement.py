@@ -11,7 +11,7 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from mace_weak.command.atomic_energies import over_composition
-from mace_weak.command.frames import Keys, evenly, isolated, read_frames, require_named_labels
+from mace_weak.command.frames import Keys, evenly, isolated, labelled_frames, require_named_labels
 from mace_weak.command.judging.dynamics import Trajectory, constant_energy
 from mace_weak.command.judging.evaluation import (
     Judged,
@@ -57,7 +57,7 @@ def judge(model: str, before: str | None, test: Path, settings: Settings) -> Res
     Raises:
         WeakLossError: if nothing is left, or a label that was named is nowhere.
     """
-    frames = [atoms for atoms in read_frames(test) if not isolated(atoms)]
+    frames = [atoms for _, atoms, _ in labelled_frames(test, settings.keys) if not isolated(atoms)]
     if not frames:
         raise WeakLossError(f"'{test}' has isolated atoms alone: give structures to judge by")
     require_named_labels(frames, settings.keys, test)

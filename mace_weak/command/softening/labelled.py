@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.io import write
 
 from mace_weak.command.atomic_energies import elements_of, fit_composition, over_composition
-from mace_weak.command.frames import Keys, bare, isolated, read_frames
+from mace_weak.command.frames import Keys, bare, isolated, labelled_frames
 from mace_weak.command.models import Prediction
 from mace_weak.errors import WeakLossError
 
@@ -33,8 +33,8 @@ def labelled_structures(path: Path, keys: Keys) -> list[Labelled]:
         WeakLossError: if there are fewer than two.
     """
     found = []
-    for number, atoms in enumerate(read_frames(path)):
-        energy, forces = keys.label(atoms, "energy"), keys.label(atoms, "forces")
+    for number, (_, atoms, labels) in enumerate(labelled_frames(path, keys)):
+        energy, forces = labels.get("energy"), labels.get("forces")
         if energy is None or forces is None or isolated(atoms):
             continue
         if np.isfinite(energy) and np.isfinite(forces).all():
