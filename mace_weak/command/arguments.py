@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mace_weak.errors import WeakLossError
+
 # the keys that both hosts' recipes use
 ENERGY_KEY, FORCES_KEY, STRESS_KEY = "REF_energy", "REF_forces", "REF_stress"
 
@@ -18,10 +20,32 @@ class Precision(str, Enum):
     DOUBLE = "float64"
 
 
+def usable(device: str) -> str:
+    """The device, if torch can compute on it.
+
+    Raises:
+        WeakLossError: if it cannot.
+    """
+    if device != "cpu":
+        import torch
+
+        try:
+            torch.zeros(1, device=device)
+        except Exception as error:  # of its drivers and builds, each of another kind
+            reason = str(error).partition("\n")[0].partition(". ")[0]
+            raise WeakLossError(
+                f"--device={device}: torch cannot compute there ({reason}): mace-weak doctor shows "
+                "what it finds"
+            ) from error
+    return device
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 EnergyKey = Annotated[str, typer.Option(help="Key of the energies (eV) in the files.")]
 ForcesKey = Annotated[str, typer.Option(help="Key of the forces (eV/Å).")]
 StressKey = Annotated[str, typer.Option(help="Key of the stresses (eV/Å³).")]
-Device = Annotated[str, typer.Option(help="Where the model runs: cpu or cuda.")]
+Device = Annotated[
+    str, typer.Option(callback=usable, help="Where the model runs: cpu, cuda or cuda:1.")
+]
 Dtype = Annotated[Precision | None, typer.Option(help="Of a MACE model; default: its own.")]
 Seed = Annotated[int, typer.Option(help="Of what is drawn at random.")]

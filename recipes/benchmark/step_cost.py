@@ -118,6 +118,8 @@ def main() -> None:
     )
     parser.add_argument("--readme", action="store_true", help="write the tables into the README")
     options = parser.parse_args()
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device={options.device}: torch finds no GPU here")
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     setting = make_setting(options.size, device, structures=options.structures)
