@@ -1,12 +1,50 @@
-"""The table of the weak losses: the name a user gives, and the terms it adds."""
+"""The weak losses and their terms: names, and default weights.
+
+The weights are relative to the supervised energy term. They were measured in recipes/quickstart and
+recipes/benchmark. The spatial residual has twice the mean square length, |d − d′|², so its square
+is four times as large at order 1, and twice at order 0.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from mace_weak.errors import WeakLossError
 
 TAYLOR = "taylor"
 SPATIAL = "spatial"
-FORCES = "forces"  # of a correction, in closed form; the tangent model's, in a training
+FORCES = "forces"  # of a correction, in closed form; of the tangent model, in a training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """A weak term: its title, the displacements that it needs, and its default weights.
+
+    ``plain`` is the weight without an anchor, ``anchored`` that of an expansion of order 1,
+    ``anchored_order_0`` that of order 0, ``tangent`` that towards the tangent model.
+    """
+
+    title: str
+    replicas: int
+    plain: float
+    anchored: float
+    anchored_order_0: float
+    tangent: float
+
+
+TERMS = {
+    TAYLOR: Term(
+        title="Taylor-expansion (PITC)", replicas=1,
+        plain=0.001, anchored=10.0, anchored_order_0=1.0, tangent=1.0,
+    ),
+    SPATIAL: Term(
+        title="spatial-consistency (PISC)", replicas=2,
+        plain=0.001, anchored=2.5, anchored_order_0=0.5, tangent=0.5,
+    ),
+}  # fmt: skip
+
+UNDERDETERMINED = 10.0  # times the weight of order 0, where labels are too few to know the forces
+TANGENT_FORCES = 100.0  # times the weight of the tangent model's energies, as MACE's own are
 
 LOSS_TERMS: dict[str, tuple[str, ...]] = {
     "weak_taylor": (TAYLOR,),

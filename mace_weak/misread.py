@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mace_weak.compositions import fit_atoms
+from mace_weak.agreement import fit_atoms
 
 ISOLATED = "IsolatedAtom"  # MACE's config_type of an atom that gives its element's energy
 ASE_KEYS = ("energy", "forces", "stress")

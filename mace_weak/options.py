@@ -5,28 +5,81 @@ A host shows the options under their names with the prefix ``weak_``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mace_weak.displacements import DIRECTIONS, GAUSSIAN
 from mace_weak.errors import WeakLossError
-from mace_weak.losses import SPATIAL, TAYLOR, loss_terms
-from mace_weak.option import PREFIX, Option, finite, whole
-from mace_weak.schedules import LEARNING_RATE, REFERENCE_LEARNING_RATE, SCHEDULES
-from mace_weak.weights import (
-    ANCHORED_WEIGHTS,
-    ANCHORED_WEIGHTS_OF_ORDER_0,
-    FORCES_OPEN,
-    PLAIN_WEIGHTS,
-    default_weights,
-)
+from mace_weak.losses import TAYLOR, TERMS, UNDERDETERMINED, loss_terms
 
+PREFIX = "weak_"
 AUTO = "auto"
 NONE = "none"
 TANGENT = "tangent"
 MODEL_LABELS = "model"
 REFERENCE_LABELS = "reference"
+CONSTANT = "constant"
+LEARNING_RATE = "learning_rate"
+LINEAR = "linear"
+COSINE = "cosine"
+SCHEDULES = (CONSTANT, LINEAR, COSINE, LEARNING_RATE)
+# at which the weights are as given, for ``learning_rate``: MACE's default
+REFERENCE_LEARNING_RATE = 0.01
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: how its text is read, its default, its range and what it means."""
+
+    name: str
+    parse: Callable[[str], Any]
+    default: Any
+    meaning: str
+    choices: tuple[str, ...] = ()
+    valid: Callable[[Any], bool] = lambda value: True
+    range: str = ""
+
+    @property
+    def key(self) -> str:
+        return PREFIX + self.name
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.key}"
+
+    def check(self, value: Any) -> Any:
+        """``value`` as the option's type.
+
+        Raises:
+            WeakLossError: if it is of another type, or outside the option's range or choices.
+        """
+        expected = self.range or f"one of {', '.join(self.choices)}"
+        try:
+            parsed = self.parse(value)
+        except (TypeError, ValueError, OverflowError):
+            raise WeakLossError(f"{self.key} must be {expected}, not '{value}'") from None
+        if (self.choices and parsed not in self.choices) or not self.valid(parsed):
+            raise WeakLossError(f"{self.key} must be {expected}, not '{value}'")
+        return parsed
+
+
+def finite(value: Any) -> float:
+    """``value`` as a number; ValueError if it is infinite or none."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
+
+
+def whole(value: Any) -> int:
+    """``value`` as a whole number; ValueError if it has a fraction, OverflowError if infinite."""
+    if isinstance(value, str):
+        return int(value)
+    if value != int(value):
+        raise ValueError(value)
+    return int(value)
 
 
 def _weight(value: Any) -> float | str:
@@ -42,19 +95,20 @@ def _names(value: Any) -> str:
     return ",".join(str(name).strip() for name in names)
 
 
-def _weight_option(term: str, name: str) -> Option:
+def _weight_option(name: str) -> Option:
+    term = TERMS[name]
     return Option(
-        name=f"{term}_weight",
+        name=f"{name}_weight",
         parse=_weight,
         default=AUTO,
         valid=lambda value: value == AUTO or value >= 0,
         range="a number of at least 0, or auto",
         meaning=(
-            f"weight of the {name} term relative to the supervised per-atom energy term (no "
-            f"unit); auto: {ANCHORED_WEIGHTS[term]:g} with an anchor (at order 0: "
-            f"{FORCES_OPEN * ANCHORED_WEIGHTS_OF_ORDER_0[term]:g} where the labels are too few to "
-            f"tell the forces, {ANCHORED_WEIGHTS_OF_ORDER_0[term]:g} elsewhere), "
-            f"{PLAIN_WEIGHTS[term]:g} without, where the term is a curvature penalty (the prior "
+            f"weight of the {term.title} term relative to the supervised per-atom energy term (no "
+            f"unit); auto: {term.anchored:g} with an anchor (at order 0: "
+            f"{UNDERDETERMINED * term.anchored_order_0:g} where the labels are too few to "
+            f"tell the forces, {term.anchored_order_0:g} elsewhere), "
+            f"{term.plain:g} without, where the term is a curvature penalty (the prior "
             "that the energy surface is flat); half of that in a loss with both terms"
         ),
     )
@@ -72,8 +126,7 @@ def _fraction_option(name: str, meaning: str) -> Option:
 
 
 OPTIONS: tuple[Option, ...] = (
-    _weight_option(TAYLOR, "Taylor-expansion (PITC)"),
-    _weight_option(SPATIAL, "spatial-consistency (PISC)"),
+    *(_weight_option(term) for term in TERMS),
     Option(
         name="displacement",
         parse=finite,
@@ -168,10 +221,9 @@ OPTIONS: tuple[Option, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class WeakOptions:
-    """Checked values of ``OPTIONS``, under the same names."""
+    """Checked values of ``OPTIONS``, under the same names; ``weights`` are by term."""
 
-    taylor_weight: float | str
-    spatial_weight: float | str
+    weights: Mapping[str, float | str]
     displacement: float
     direction: str
     anchor: str
@@ -191,53 +243,14 @@ class WeakOptions:
         Raises:
             WeakLossError: if a value is not of its option's type, range or choices.
         """
-        return cls(
-            **{
-                option.name: option.check(values.get(option.key, option.default))
-                for option in OPTIONS
-            }
-        )
-
-    def weights(
-        self,
-        name: str,
-        *,
-        anchored: bool,
-        order: int = 1,
-        forces_open: bool = False,
-        tangent: bool = False,
-    ) -> dict[str, float]:
-        """Weights of the terms of the loss ``name``: as given, or the defaults."""
-        given = {TAYLOR: self.taylor_weight, SPATIAL: self.spatial_weight}
-        default = default_weights(
-            name, anchored=anchored, order=order, forces_open=forces_open, tangent=tangent
-        )
-        return {
-            term: default[term] if isinstance(given[term], str) else float(given[term])
-            for term in default
+        checked = {
+            option.name: option.check(values.get(option.key, option.default)) for option in OPTIONS
         }
-
-    def expansion_order(
-        self, *, anchored: bool, from_scratch: bool, forces_open: bool = False
-    ) -> int:
-        """Order of the expansion, 0 or 1: as given, or the default.
-
-        ``forces_open`` is whether the anchor tells more of the forces than the labels do.
-
-        Raises:
-            WeakLossError: if it is 0 without an anchor, which would hold all forces at zero.
-        """
-        if self.order == AUTO:
-            return 0 if anchored and (from_scratch or forces_open) else 1
-        if self.order == "0" and not anchored:
-            raise WeakLossError(
-                "weak_order 0 without an anchor would hold the forces at zero: give a foundation "
-                "model or weak_anchor, or weak_order 1"
-            )
-        return int(self.order)
+        weights = {term: checked.pop(f"{term}_weight") for term in TERMS}
+        return cls(weights=weights, **checked)
 
 
-def refuse_idle(name: str, given: Collection[str], *, anchor: str = AUTO) -> None:
+def refuse_without_effect(name: str, given: Collection[str], *, anchor: str = AUTO) -> None:
     """Refuse options, among the keys ``given``, that have no effect with the loss ``name``.
 
     They are of a term that it lacks, or what the tangent model as the ``anchor`` determines.
@@ -250,8 +263,8 @@ def refuse_idle(name: str, given: Collection[str], *, anchor: str = AUTO) -> Non
             raise WeakLossError(
                 f"{PREFIX}{option} has no effect with {PREFIX}anchor {TANGENT}: leave it away"
             )
-    own = {f"{term}_weight": term for term in (TAYLOR, SPATIAL)} | {"labels": TAYLOR}
-    for option, term in own.items():
+    needed = {f"{term}_weight": term for term in TERMS} | {"labels": TAYLOR}
+    for option, term in needed.items():
         key = f"{PREFIX}{option}"
         if key in given and term not in loss_terms(name):
             raise WeakLossError(

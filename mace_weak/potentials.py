@@ -60,19 +60,24 @@ class Difference:
         )
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """``potential`` with reference labels in place of E(S) and F(S), where they exist.
+class Reference(NamedTuple):
+    """Reference labels of a batch: energies (n_structures,) in eV, forces (n_atoms, 3) in eV/Å.
 
-    ``energy`` (n_structures,) in eV and ``forces`` (n_atoms, 3) in eV/Å are the labels;
     ``has_energy`` and ``has_forces`` (n_structures,), bool, say for which structures they exist.
     """
 
-    potential: Potential
     energy: Tensor
     forces: Tensor
     has_energy: Tensor
     has_forces: Tensor
+
+
+@dataclass(frozen=True)
+class Referenced:
+    """``potential`` with reference labels in place of E(S) and F(S), where they exist."""
+
+    potential: Potential
+    reference: Reference
 
     @property
     def structure(self) -> Tensor:
@@ -80,11 +85,12 @@ class Labelled:
 
     def rest(self) -> Sample:
         model = self.potential.rest()
-        energy = torch.where(self.has_energy, self.energy, model.energy)
+        known = self.reference
+        energy = torch.where(known.has_energy, known.energy, model.energy)
         if model.forces is None:
             return Sample(energy, None)
-        per_atom = self.has_forces[self.structure].unsqueeze(-1)
-        return Sample(energy, torch.where(per_atom, self.forces, model.forces))
+        per_atom = known.has_forces[self.structure].unsqueeze(-1)
+        return Sample(energy, torch.where(per_atom, known.forces, model.forces))
 
     def displaced(self, displacements: Tensor, *, forces: bool) -> Sample:
         return self.potential.displaced(displacements, forces=forces)

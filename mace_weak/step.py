@@ -1,10 +1,15 @@
-"""One step: from a model, its anchor and its labels on a batch to the residuals of the terms."""
+"""One step of a training: from a model, its anchor and its labels on a batch to the weak penalties.
+
+Both hosts run the same flow. A ``WeakStep`` says what is to be done, ``residuals_of`` evaluates the
+terms on the structures of a ``Subset`` of the batch, and ``penalties_of`` turns the residuals into
+what each structure adds to the loss.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,79 +21,193 @@ from mace_weak.displacements import (
     structure_displacements,
 )
 from mace_weak.errors import NonFiniteWeakLossError
-from mace_weak.losses import SPATIAL
+from mace_weak.losses import FORCES, TERMS
 from mace_weak.options import REFERENCE_LABELS, WeakOptions
-from mace_weak.potentials import Difference, Labelled, Potential
+from mace_weak.potentials import Difference, Potential, Reference, Referenced
 from mace_weak.residuals import weak_residuals
 
-
-class Labels(NamedTuple):
-    """Reference labels of a batch, in the form that ``Labelled`` takes."""
-
-    energy: Tensor
-    forces: Tensor
-    has_energy: Tensor
-    has_forces: Tensor
+Penalty = Callable[[Tensor], Tensor]  # ℓ(x) of a per-atom residual x in eV, elementwise
 
 
-def step_residuals(
-    own: Potential,
-    *,
-    anchor: Potential | None,
-    labels: Labels,
-    structures: Sequence[int],
-    sizes: Sequence[int],
-    options: WeakOptions,
-    order: int,
-    terms: Sequence[str],
-    seeds: Sequence[int],
+@dataclass(frozen=True, kw_only=True)
+class WeakStep:
+    """What the weak terms do in one step of a run.
+
+    ``weights`` are those of the terms, relative to the energy term, and ``order`` that of the
+    expansions. ``rows`` of the batch take the terms; they are the ``structures``, by their number
+    in the training set. The displacements depend on ``seeds`` and on that number.
+    """
+
+    epoch: int
+    number: int
+    weights: Mapping[str, float]
+    order: int
+    rows: Sequence[int]
+    structures: Sequence[int]
+    seeds: Sequence[int]
+    options: WeakOptions
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return tuple(self.weights)
+
+    @property
+    def replicas(self) -> int:
+        """How many displacements each structure needs."""
+        return max(TERMS[term].replicas for term in self.terms if term in TERMS)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some structures of a batch: their rows, their numbers of atoms, and how to select tensors.
+
+    The batch has ``n_structures``. ``structures`` and ``atoms`` index its tensors; None means all,
+    in order.
+    """
+
+    rows: Sequence[int]
+    sizes: Sequence[int]
+    n_structures: int
+    structures: Tensor | None = None
+    atoms: Tensor | None = None
+
+    @classmethod
+    def of(cls, rows: Sequence[int], sizes: Sequence[int], device: torch.device) -> Subset:
+        """``rows`` of a batch whose structures have ``sizes`` atoms."""
+        own = [sizes[row] for row in rows]
+        if len(rows) == len(sizes):
+            return cls(rows, own, len(sizes))
+        ends = [0]
+        for size in sizes:
+            ends.append(ends[-1] + size)
+        return cls(
+            rows, own, len(sizes),
+            structures=torch.tensor(rows, dtype=torch.int64).to(device, non_blocking=True),
+            atoms=indices(ends, rows, device),
+        )  # fmt: skip
+
+    def per_structure(self, values: Tensor) -> Tensor:
+        return values if self.structures is None else values[self.structures]
+
+    def per_atom(self, values: Tensor) -> Tensor:
+        return values if self.atoms is None else values[self.atoms]
+
+    def scattered(self, values: Tensor) -> Tensor:
+        """``values`` of the selected structures among zeros for all of the batch."""
+        if self.structures is None:
+            return values
+        return values.new_zeros(self.n_structures).index_copy(0, self.structures, values)
+
+
+def indices(ends: Sequence[int], rows: Sequence[int], device: torch.device) -> Tensor:
+    """Indices of the entries of ``rows``, where row i has those from ``ends[i]`` to the next."""
+    ranges = [torch.arange(ends[row], ends[row + 1]) for row in rows]
+    return torch.cat(ranges or [torch.empty(0, dtype=torch.int64)]).to(device, non_blocking=True)
+
+
+def residuals_of(
+    step: WeakStep, subset: Subset, model: Potential, anchor: Potential | None, reference: Reference
 ) -> dict[str, Tensor]:
-    """Residuals (n_structures,) in eV of each of ``terms``, by expansions of ``order``.
+    """Residuals (n_selected,) in eV of each term of the ``step``.
 
-    ``own`` is the trained model, ``structures`` the numbers of the structures in the training set,
-    ``sizes`` their numbers of atoms, and ``seeds`` what the displacements depend on beside.
+    The ``model``, the ``anchor`` and the ``reference`` labels are those of the ``subset``.
 
     Raises:
         ValueError: if the directions are adversarial and a potential gives no forces.
     """
-    n_replicas = 2 if SPATIAL in terms else 1
+    options = step.options
     adversarial = options.direction == ADVERSARIAL
     displacements = structure_displacements(
-        structures,
-        sizes,
-        n_replicas=n_replicas,
-        seeds=seeds,
+        step.structures,
+        subset.sizes,
+        n_replicas=step.replicas,
+        seeds=step.seeds,
         length=options.displacement,
         direction=GAUSSIAN if adversarial else options.direction,
         atom_fraction=options.atom_fraction,
-    ).to(labels.forces, non_blocking=True)
+    ).to(reference.forces, non_blocking=True)
     if adversarial:
-        reference = Labelled(own if anchor is None else anchor, *labels)
         displacements[0] = adversarial_displacement(
-            _force_error(own, reference),
-            own.structure,
-            n_structures=len(sizes),
+            _force_error(model, Referenced(anchor or model, reference)),
+            model.structure,
+            n_structures=len(subset.rows),
             length=options.displacement,
             otherwise=displacements[0],
         )
-    potential = Labelled(own, *labels) if options.labels == REFERENCE_LABELS else own
+    potential: Potential = model
+    if options.labels == REFERENCE_LABELS:
+        potential = Referenced(model, reference)
     if anchor is not None:
         potential = Difference(potential, anchor)
-    return weak_residuals(potential, displacements, terms, order=order)
+    return weak_residuals(potential, displacements, step.terms, order=step.order)
+
+
+def penalties_of(
+    step: WeakStep,
+    subset: Subset,
+    residuals: Mapping[str, Tensor],
+    *,
+    penalty: Penalty,
+    n_atoms: Tensor,
+    scale: Tensor | float,
+    per_atom: bool = True,
+) -> dict[str, Tensor]:
+    """w_t · scale · ℓ of each term for all structures of the batch (n_structures,); others zero.
+
+    ``n_atoms`` (n_structures,) are those of the batch, ``scale`` (n_selected,) or a number is what
+    the penalties are multiplied by beside the weights. Unless ``per_atom``, ℓ is of the residual of
+    the whole structure. The fraction of the structures that is drawn is made up for.
+    """
+    n_selected = subset.per_structure(n_atoms)
+    found = {}
+    for term, residual in residuals.items():
+        if term == FORCES:  # squared already
+            penalised = residual
+        else:
+            size = per_size(residual, n_selected, step.order)
+            penalised = penalty(size if per_atom else n_selected * size)
+        factor = step.weights[term] / step.options.fraction
+        found[term] = subset.scattered(factor * scale * penalised)
+    return found
+
+
+def per_size(residual: Tensor, n_atoms: Tensor, order: int) -> Tensor:
+    """Residuals (n_structures,) in eV that compare between structures of any size.
+
+    A residual of order 1 adds up over the atoms, as energies do: r/N. One of order 0 is the work of
+    random displacements, whose sum grows with √N only: r/√N.
+    """
+    size = n_atoms.to(residual)
+    return residual / (size if order else size.sqrt())
+
+
+def squared(residual: Tensor) -> Tensor:
+    """ℓ(x) = x²."""
+    return residual.square()
+
+
+def absolute(residual: Tensor) -> Tensor:
+    """ℓ(x) = |x|."""
+    return residual.abs()
+
+
+def huber(delta: float) -> Penalty:
+    """ℓ(x) = x²/2 up to ``delta`` (eV), δ(|x| − δ/2) beyond."""
+
+    def penalty(residual: Tensor) -> Tensor:
+        return torch.nn.functional.huber_loss(
+            residual, torch.zeros_like(residual), reduction="none", delta=delta
+        )
+
+    return penalty
 
 
 def require_finite(
-    parts: Mapping[str, float],
-    residuals: Mapping[str, Tensor],
-    structures: Sequence[int],
-    *,
-    epoch: int,
-    step: int,
-    counted: str,
+    step: WeakStep, parts: Mapping[str, float], residuals: Mapping[str, Tensor], *, counted: str
 ) -> None:
     """Check the weak ``parts`` of a step's loss.
 
-    ``residuals`` (n_structures,) in eV are those of ``structures``; ``counted`` says how the
+    ``residuals`` (n_selected,) in eV are those of the step's structures; ``counted`` says how the
     structures of the training set are numbered.
 
     Raises:
@@ -98,18 +217,18 @@ def require_finite(
         if math.isfinite(value):
             continue
         finite = torch.isfinite(residuals[name]).tolist()
-        bad = [number for number, well in zip(structures, finite, strict=True) if not well]
+        bad = [number for number, well in zip(step.structures, finite, strict=True) if not well]
         where = f"structure {bad[0]}" if bad else "no single structure"
         raise NonFiniteWeakLossError(
-            f"the {name} term is {value} at epoch {epoch}, step {step}, from {where} of the "
-            f"training set ({counted}): lower the learning rate or weak_displacement. The "
+            f"the {name} term is {value} at epoch {step.epoch}, step {step.number}, from {where} "
+            f"of the training set ({counted}): lower the learning rate or weak_displacement. The "
             "checkpoints are intact."
         )
 
 
-def _force_error(own: Potential, reference: Potential) -> Tensor:
+def _force_error(model: Potential, reference: Potential) -> Tensor:
     """F − F_ref (n_atoms, 3) in eV/Å, a constant."""
-    forces, expected = own.rest().forces, reference.rest().forces
+    forces, expected = model.rest().forces, reference.rest().forces
     if forces is None or expected is None:
         raise ValueError("adversarial displacements need the forces")
     return (forces - expected).detach()

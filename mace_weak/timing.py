@@ -29,9 +29,13 @@ class Stopwatch:
             self._intervals.append((self._begun, self._mark()))
             self._begun = None
 
-    def time_backward(self, last: Tensor, first: Tensor) -> None:
-        """Time the backward pass from ``last`` (computed last) to ``first``, a leaf."""
-        last.register_hook(self.start)
+    def time_backward_from(self, last: Tensor) -> None:
+        """Time the backward pass from ``last``, which was computed last."""
+        if last.requires_grad:
+            last.register_hook(self.start)
+
+    def time_backward_to(self, first: Tensor) -> None:
+        """Time the backward pass to ``first``, a leaf."""
         first.register_hook(self.stop)
 
     def seconds(self) -> float:

@@ -12,10 +12,11 @@ from ase.io import read
 from datafiles import QUICKSTART
 from potentials import AnalyticPotential, morse, pairwise, softer_morse
 
-from mace_weak.course import Course
+from mace_weak.defaults import Resolved
 from mace_weak.displacements import structure_displacements
 from mace_weak.options import WeakOptions
 from mace_weak.residuals import weak_residuals
+from mace_weak.schedule import Place, WeakSchedule
 
 WEIGHT = 7.0
 LEARNING_RATE = 0.004
@@ -44,10 +45,17 @@ def joined(frames: list[Atoms]) -> tuple[torch.Tensor, torch.Tensor]:
     return positions, torch.repeat_interleave(torch.arange(len(frames)), sizes)
 
 
-def course(order: int = 1) -> Course:
+def schedule(order: int = 1, name: str = "weak_piwsl") -> WeakSchedule:
     options = WeakOptions.from_mapping(SETTINGS)
-    return Course(
-        "weak_piwsl", options, seed=5, max_num_epochs=10, order=order, eligible=[True] * 4
+    weights = {term: float(weight) for term, weight in options.weights.items()}
+    return WeakSchedule(
+        name=name,
+        options=options,
+        resolved=Resolved(order=order, weights=weights, schedule=options.schedule),
+        seed=5,
+        n_epochs=10,
+        steps_per_epoch=1,
+        eligible=[True] * 4,
     )
 
 
@@ -58,7 +66,7 @@ def expected_ratios(frames: list[Atoms], order: int = 1) -> dict[str, float]:
     """
     potential = AnalyticPotential(*joined(frames), ENERGY)
     sizes = torch.tensor([len(atoms) for atoms in frames])
-    run, epoch = course(), 2
+    run, epoch = schedule(), 2
     displacements = structure_displacements(
         range(len(frames)),
         sizes.tolist(),
@@ -74,5 +82,5 @@ def expected_ratios(frames: list[Atoms], order: int = 1) -> dict[str, float]:
     per_size = sizes if order else sizes.double().sqrt()
     return {
         term: (weight * (residuals[term] / per_size).square().mean() / error).item()
-        for term, weight in run.weights(epoch, 0, LEARNING_RATE).items()
+        for term, weight in run.weights(Place(epoch, 0, LEARNING_RATE)).items()
     }

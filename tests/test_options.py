@@ -5,21 +5,16 @@ from __future__ import annotations
 import pytest
 
 from mace_weak.errors import WeakLossError
-from mace_weak.losses import SPATIAL, TAYLOR, loss_terms
-from mace_weak.option import PREFIX
-from mace_weak.options import OPTIONS, WeakOptions
-from mace_weak.weights import (
-    ANCHORED_WEIGHTS,
-    ANCHORED_WEIGHTS_OF_ORDER_0,
-    FORCES_OPEN,
-    PLAIN_WEIGHTS,
-    default_weights,
-)
+from mace_weak.losses import TERMS, loss_terms
+from mace_weak.options import OPTIONS, PREFIX, WeakOptions
 
 
 def test_defaults_pass_their_own_checks():
     options = WeakOptions.from_mapping({})
-    assert {option.name: option.default for option in OPTIONS} == vars(options)
+    given = dict(vars(options))
+    weights = {f"{term}_weight": weight for term, weight in given.pop("weights").items()}
+    assert {option.name: option.default for option in OPTIONS} == given | weights
+    assert set(weights) == {f"{term}_weight" for term in TERMS}
 
 
 @pytest.mark.parametrize(
@@ -59,58 +54,6 @@ def test_text_and_numbers_are_read_alike():
     numbers = WeakOptions.from_mapping({"weak_every": 3, "weak_taylor_weight": 2.5})
     assert text == numbers
     assert WeakOptions.from_mapping({"weak_heads": ["a", "b"]}).heads == "a,b"
-
-
-@pytest.mark.parametrize(
-    ("given", "anchored", "from_scratch", "forces_open", "expected"),
-    [
-        ("auto", True, True, False, 0),
-        ("auto", True, False, False, 1),
-        ("auto", True, False, True, 0),
-        ("auto", False, True, False, 1),
-        (0, True, False, False, 0),
-        ("1", True, True, True, 1),
-    ],
-)
-def test_the_order_depends_on_the_anchor_the_start_and_the_labels(
-    given, anchored, from_scratch, forces_open, expected
-):
-    options = WeakOptions.from_mapping({"weak_order": given})
-    found = options.expansion_order(
-        anchored=anchored, from_scratch=from_scratch, forces_open=forces_open
-    )
-    assert found == expected
-
-
-def test_order_0_without_an_anchor_is_refused():
-    options = WeakOptions.from_mapping({"weak_order": 0})
-    with pytest.raises(WeakLossError, match="would hold the forces at zero: give a foundation"):
-        options.expansion_order(anchored=False, from_scratch=False)
-
-
-def test_the_default_weight_depends_on_the_anchor():
-    options = WeakOptions.from_mapping({"weak_spatial_weight": 0.5})
-    assert options.weights("weak_taylor", anchored=True) == {TAYLOR: ANCHORED_WEIGHTS[TAYLOR]}
-    assert options.weights("weak_taylor", anchored=False) == {TAYLOR: PLAIN_WEIGHTS[TAYLOR]}
-    assert options.weights("weak_spatial", anchored=False) == {SPATIAL: 0.5}
-
-
-@pytest.mark.parametrize(("forces_open", "factor"), [(True, FORCES_OPEN), (False, 1.0)])
-def test_the_default_weight_of_order_0_depends_on_the_labels(forces_open, factor):
-    for name, term in (("weak_taylor", TAYLOR), ("weak_spatial", SPATIAL)):
-        found = default_weights(name, anchored=True, order=0, forces_open=forces_open)
-        assert found == {term: factor * ANCHORED_WEIGHTS_OF_ORDER_0[term]}
-    assert default_weights(
-        "weak_taylor", anchored=True, order=1, forces_open=forces_open
-    ) == default_weights("weak_taylor", anchored=True)
-
-
-def test_two_terms_share_the_default_weight():
-    """As a given one is meant: for each term as it stands."""
-    halves = {term: weight / 2 for term, weight in ANCHORED_WEIGHTS.items()}
-    assert default_weights("weak_piwsl", anchored=True) == halves
-    options = WeakOptions.from_mapping({"weak_spatial_weight": 0.5})
-    assert options.weights("weak_piwsl", anchored=True) == {**halves, SPATIAL: 0.5}
 
 
 def test_an_unknown_loss_lists_the_known_ones():

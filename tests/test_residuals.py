@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from mace_weak.losses import FORCES, SPATIAL, TAYLOR
-from mace_weak.potentials import Difference, Labelled, Potential, Sample
+from mace_weak.potentials import Difference, Potential, Reference, Referenced, Sample
 from mace_weak.residuals import (
     expansion_residual,
     spatial_residual,
@@ -189,13 +189,13 @@ def test_the_shared_call_equals_separate_ones(molecule, displacements):
 
 
 def test_labels_replace_energies_and_forces_where_they_exist(molecule, displacements):
-    labels = Labelled(
-        molecule,
+    reference = Reference(
         energy=torch.tensor([7.0, 8.0, 9.0], dtype=torch.float64),
         forces=torch.full((8, 3), 2.0, dtype=torch.float64),
         has_energy=torch.tensor([True, False, True]),
         has_forces=torch.tensor([False, False, True]),
     )
+    labels = Referenced(molecule, reference)
     rest, own = labels.rest(), molecule.rest()
     assert rest.energy.tolist() == [7.0, float(own.energy[1].detach()), 9.0]
     torch.testing.assert_close(rest.forces[:4], own.forces[:4])

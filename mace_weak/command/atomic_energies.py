@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from mace_weak.compositions import fit_atoms
+from mace_weak.agreement import fit_atoms
 
 
 @dataclass(frozen=True)

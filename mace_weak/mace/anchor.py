@@ -1,9 +1,9 @@
-"""The anchor: a frozen MACE model whose energies and forces the weak terms are relative to."""
+"""MACE models as potentials of the core, and the anchor: a frozen one that the terms refer to."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,60 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from mace_weak.errors import WeakLossError
-from mace_weak.mace.graphs import Graph
-from mace_weak.mace.potential import ModelPotential
+from mace_weak.mace.graphs import Graph, replicated_graph
 from mace_weak.potentials import Potential, Sample
+from mace_weak.timing import Stopwatch
+
+
+def extra_inputs(*models: torch.nn.Module | None) -> Sequence[str]:
+    """Names of the inputs of the models beyond the usual ones (their embeddings)."""
+    names = {name for model in models for name in getattr(model, "embedding_specs", None) or {}}
+    return sorted(names)
+
+
+def position_energy(output: Mapping[str, Tensor]) -> Tensor:
+    """Energies (n_structures,) in eV of a MACE output, without the atoms' own where it tells them.
+
+    These cancel in every residual, and all-electron energies would leave float32 few digits.
+    """
+    return output.get("interaction_energy", output["energy"])
+
+
+@dataclass
+class ModelPotential:
+    """A MACE model on a graph, as a ``Potential``.
+
+    ``at_rest`` is what the model (already) gave for the graph itself. ``frozen`` is for an anchor:
+    nothing is recorded for gradients. The ``watch`` times the backward pass, which ends at the
+    displaced positions of the first call.
+    """
+
+    model: torch.nn.Module
+    graph: Graph
+    at_rest: Sample
+    frozen: bool = False
+    watch: Stopwatch | None = None
+
+    @property
+    def structure(self) -> Tensor:
+        return self.graph["batch"]
+
+    def rest(self) -> Sample:
+        return self.at_rest
+
+    def displaced(self, displacements: Tensor, *, forces: bool) -> Sample:
+        moved = (self.graph["positions"] + displacements).detach()
+        replicas = replicated_graph(self.graph, moved)
+        with torch.set_grad_enabled(forces or not self.frozen):
+            output = self.model(replicas, training=not self.frozen, compute_force=forces)
+        if self.watch is not None:
+            self.watch.time_backward_to(replicas["positions"])
+            self.watch = None
+        energy = position_energy(output).view(displacements.shape[0], -1)
+        force = output["forces"].view_as(displacements) if forces else None
+        if not self.frozen:
+            return Sample(energy, force)
+        return Sample(energy.detach(), None if force is None else force.detach())
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,11 @@ from mace.tools import torch_geometric
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
-from mace_weak.errors import WeakLossError
-from mace_weak.evidence import Knowledge
-from mace_weak.mace.anchor import Anchor
-from mace_weak.mace.files import UNWEIGHTED, missing_label
+from mace_weak.defaults import StructureSummary
+from mace_weak.mace.anchor import Anchor, extra_inputs
+from mace_weak.mace.checks import check_packed_labels
 from mace_weak.mace.graphs import whole_graph
-from mace_weak.mace.potential import extra_inputs
-from mace_weak.mace.tangent_anchor import TangentAnchor
+from mace_weak.mace.tangent import TangentAnchor
 from mace_weak.potentials import Sample
 
 STRUCTURE = "weak_structure"
@@ -101,9 +99,9 @@ def prepare_training_set(
     return eligible
 
 
-def knowledge(
+def summaries(
     train_set: Any, eligible: Sequence[bool], *, n_heads: int, use_forces: bool
-) -> Iterator[Knowledge]:
+) -> Iterator[StructureSummary]:
     """What is known of the structures of a prepared, anchored training set that are eligible.
 
     Atoms of another head are of another kind, as its level of theory may have another zero.
@@ -115,37 +113,12 @@ def knowledge(
         data = train_set[number]
         counts = torch.zeros(n_heads, data["node_attrs"].shape[1], dtype=torch.int)
         counts[int(data["head"])] = data["node_attrs"].sum(dim=0).round().int()
-        yield Knowledge(
+        yield StructureSummary(
             counts=tuple(counts.flatten().tolist()),
             energy=float(data["energy"]) if data["energy_weight"] > 0 else math.nan,
             anchor_energy=float(data[ANCHOR_ENERGY]),
             has_forces=use_forces and bool(data["forces_weight"] > 0),
         )
-
-
-def check_packed_labels(dataset: Any, head: str, base_loss: str) -> None:
-    """Check the labels of an HDF5 or LMDB data set, which no text file shows.
-
-    Raises:
-        WeakLossError: if a label is NaN or infinite, no structure has an energy, or one lacks a
-            label that ``base_loss`` takes for granted.
-    """
-    missing = dict.fromkeys(("energy", "forces", "stress", "virials"), 0)
-    for number in range(len(dataset)):  # MACE's packed data sets end iteration badly
-        data = dataset[number]
-        for label in missing:
-            missing[label] += not bool(data[f"{label}_weight"] > 0)
-            if not torch.isfinite(data[label]).all():
-                raise WeakLossError(
-                    f"the {label} of structure {number} (counted from 0) of the training file of "
-                    f"head {head} is NaN or infinite: mend or remove it"
-                )
-    where = f"the training file of head {head}"
-    if missing["energy"] == len(dataset):
-        raise WeakLossError(f"no structure of {where} has an energy")
-    for label in ("energy", "forces"):  # cells without a stress are not told from molecules here
-        if label in UNWEIGHTED.get(base_loss, ()) and missing[label]:
-            raise missing_label(label, missing[label], where, base_loss)
 
 
 def anchor_dataset_labels(

@@ -1,13 +1,15 @@
-"""MACE batches as graphs: selection of structures, and displaced replicas."""
+"""MACE's batches as graphs: of some structures, and of displaced replicas."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from mace_weak.step import Subset, indices
 
 Graph = dict[str, Tensor]
 
@@ -27,69 +29,35 @@ def whole_graph(batch: Any, extra_keys: Sequence[str] = ()) -> Graph:
     return graph
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Structures of a batch: their rows, their numbers of atoms, and how to select tensors.
-
-    ``structures`` and ``atoms`` index the batch's tensors; None means all, in order.
-    """
-
-    rows: list[int]
-    sizes: list[int]
-    structures: Tensor | None = None
-    atoms: Tensor | None = None
-
-    @classmethod
-    def of(cls, batch: Any, rows: list[int]) -> Selection:
-        """Select ``rows`` of a batch by its own slices, which are known on the host."""
-        slices = batch.__slices__["positions"]
-        sizes = [slices[row + 1] - slices[row] for row in rows]
-        if len(rows) == batch.num_graphs:
-            return cls(rows, sizes)
-        device = batch["positions"].device
-        structures = torch.tensor(rows).to(device, non_blocking=True)
-        return cls(rows, sizes, structures, _indices(slices, rows, device))
-
-    def per_structure(self, values: Tensor) -> Tensor:
-        return values if self.structures is None else values[self.structures]
-
-    def per_atom(self, values: Tensor) -> Tensor:
-        return values if self.atoms is None else values[self.atoms]
-
-    def scattered(self, values: Tensor, n_structures: int) -> Tensor:
-        """``values`` of the selected structures among zeros for all of the batch."""
-        if self.structures is None:
-            return values
-        return values.new_zeros(n_structures).index_copy(0, self.structures, values)
+def subset_of(batch: Any, rows: Sequence[int]) -> Subset:
+    """Some rows of a batch, by its own slices, which are known on the host."""
+    ends = batch.__slices__["positions"]
+    sizes = [end - start for start, end in pairwise(ends)]
+    return Subset.of(rows, sizes, batch["positions"].device)
 
 
-def graph_of(batch: Any, selection: Selection, extra_keys: Sequence[str] = ()) -> Graph:
+def graph_of(batch: Any, subset: Subset, extra_keys: Sequence[str] = ()) -> Graph:
     """``whole_graph`` of the selected structures."""
     graph = whole_graph(batch, extra_keys)
-    if selection.atoms is None:
+    if subset.atoms is None:
         return graph
-    slices, atoms = batch.__slices__, selection.atoms
-    edges = _indices(slices["edge_index"], selection.rows, atoms.device)
+    slices, atoms = batch.__slices__, subset.atoms
+    edges = indices(slices["edge_index"], subset.rows, atoms.device)
     renumbered = atoms.new_zeros(slices["positions"][-1])
     renumbered[atoms] = torch.arange(len(atoms), device=atoms.device)
-    numbers = torch.arange(len(selection.rows))
-    sizes = torch.tensor(selection.sizes)
+    numbers = torch.arange(len(subset.rows))
+    sizes = torch.tensor(subset.sizes)
     derived = {
         "edge_index": renumbered[graph.pop("edge_index")[:, edges]],
         "batch": torch.repeat_interleave(numbers, sizes).to(atoms.device, non_blocking=True),
         "ptr": torch.tensor([0, *sizes.cumsum(0)]).to(atoms.device, non_blocking=True),
     }
     selected = {
-        key: value[_indices(slices[key], selection.rows, atoms.device)]
+        key: value[indices(slices[key], subset.rows, atoms.device)]
         for key, value in graph.items()
         if key not in derived
     }
     return {**selected, **derived}
-
-
-def _indices(slices: Sequence[int], rows: Sequence[int], device: torch.device) -> Tensor:
-    ranges = [torch.arange(slices[row], slices[row + 1]) for row in rows]
-    return torch.cat(ranges).to(device, non_blocking=True)
 
 
 def replicated_graph(graph: Graph, positions: Tensor) -> Graph:

@@ -1,15 +1,19 @@
-"""The account of a run: supervised and weak parts of each step, for MACE's results and log."""
+"""What the weak part of a run has beside MACE's own: its state, and the account of its steps."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from mace_weak.step import require_finite
+from mace_weak.mace.anchor import Anchor
+from mace_weak.mace.tangent import TangentAnchor
+from mace_weak.schedule import REFERENCE_LEARNING_RATE, Place, WeakSchedule
+from mace_weak.step import WeakStep, require_finite
 from mace_weak.timing import Stopwatch
 
 
@@ -17,15 +21,14 @@ from mace_weak.timing import Stopwatch
 class Entry:
     """One evaluation of the loss. ``parts`` are the weak parts as added to the loss.
 
-    ``residuals`` (n_selected,) in eV are those of ``structures`` (numbers in the training set).
+    ``residuals`` (n_selected,) in eV are those of the structures of the ``step``, which is None
+    where there are no weak parts.
     """
 
-    epoch: int
-    step: int
     supervised: Tensor
-    parts: dict[str, Tensor]
-    residuals: dict[str, Tensor]
-    structures: Sequence[int]
+    step: WeakStep | None = None
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    residuals: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -67,14 +70,9 @@ class Ledger:
         pending, self._pending = self._pending, []
         for entry in pending:
             values = {name: float(value) for name, value in entry.parts.items()}
-            require_finite(
-                values,
-                entry.residuals,
-                entry.structures,
-                epoch=entry.epoch,
-                step=entry.step,
-                counted="counted from 0, in MACE's order",
-            )
+            if entry.step is not None:
+                counted = "counted from 0, in MACE's order"
+                require_finite(entry.step, values, entry.residuals, counted=counted)
             self._step.add({"supervised": float(entry.supervised), **values})
         if pending:
             self._step.weak_seconds += self.watch.seconds()
@@ -121,3 +119,30 @@ class ReportingLogger:
         elif metrics.get("epoch") is not None:
             self._ledger.log_epoch(metrics["epoch"])
         self._logger.log(metrics)
+
+
+@dataclass
+class Bridge:
+    """What MACE does not hand to a loss, which is called with a batch and its prediction.
+
+    A weak loss also needs the model (to evaluate it at displaced positions), the anchor, the
+    schedule, and where the run is. They live here, visibly, and nowhere else; ``WeakSession`` sets
+    them when training begins.
+    """
+
+    name: str
+    schedule: WeakSchedule | None = None
+    model: torch.nn.Module | None = None
+    anchor: Anchor | TangentAnchor | None = None
+    learning_rate: Callable[[], float] = lambda: REFERENCE_LEARNING_RATE
+    epoch: int = 0
+    steps: int = 0
+    ledger: Ledger = field(default_factory=lambda: Ledger(Stopwatch(torch.device("cpu"))))
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch, self.steps = epoch, 0
+
+    def next_place(self) -> Place:
+        """The step that begins, by its number in its epoch."""
+        number, self.steps = self.steps, self.steps + 1
+        return Place(self.epoch, number, self.learning_rate())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,13 +11,21 @@ from mace.modules.loss import reduce_loss
 from torch import Tensor
 
 from mace_weak.errors import WeakLossError
-from mace_weak.losses import FORCES
-from mace_weak.mace.bridge import Bridge
-from mace_weak.mace.dataset import structure_numbers
-from mace_weak.mace.evaluation import batch_residuals
-from mace_weak.mace.graphs import Selection
-from mace_weak.mace.ledger import Entry
-from mace_weak.penalties import Penalty, absolute, huber, squared
+from mace_weak.mace.anchor import ModelPotential, extra_inputs, position_energy
+from mace_weak.mace.dataset import anchor_labels, structure_numbers
+from mace_weak.mace.graphs import graph_of, subset_of
+from mace_weak.mace.ledger import Bridge, Entry
+from mace_weak.potentials import Potential, Reference, Sample
+from mace_weak.step import (
+    Penalty,
+    Subset,
+    WeakStep,
+    absolute,
+    huber,
+    penalties_of,
+    residuals_of,
+    squared,
+)
 
 
 class WeakLoss(torch.nn.Module):
@@ -31,9 +40,14 @@ class WeakLoss(torch.nn.Module):
 
     def __init__(self, supervised: torch.nn.Module, bridge: Bridge) -> None:
         super().__init__()
-        self.validation_loss = supervised
+        self.supervised = supervised
         self.penalty = energy_penalty(supervised)
         self.bridge = bridge
+
+    @property
+    def validation_loss(self) -> torch.nn.Module:
+        """What MACE evaluates by: the supervised loss."""
+        return self.supervised
 
     def set_epoch(self, epoch: int) -> None:
         self.bridge.set_epoch(epoch)
@@ -44,81 +58,62 @@ class WeakLoss(torch.nn.Module):
         Raises:
             NonFiniteWeakLossError: if a weak part of an earlier step was not finite.
         """
-        bridge, course = self.bridge, self.bridge.course
+        bridge = self.bridge
+        if bridge.schedule is None:
+            raise RuntimeError("a weak loss was called before its training began")
         bridge.ledger.settle()
-        supervised = self.validation_loss(ref, pred, ddp)
-        step = bridge.next_step()
-        weights = course.weights(bridge.epoch, step, bridge.learning_rate())
-        if not weights:
-            bridge.ledger.add(Entry(bridge.epoch, step, supervised.detach(), {}, {}, ()))
+        supervised = self.supervised(ref, pred, ddp)
+        step = bridge.schedule.step(bridge.next_place(), structure_numbers(ref))
+        if step is None:
+            bridge.ledger.add(Entry(supervised.detach()))
             return supervised
         bridge.ledger.watch.start()
-        numbers = structure_numbers(ref)
-        rows = course.rows(numbers, bridge.epoch)
-        structures = [numbers[row] for row in rows]
-        parts, residuals, positions = self._parts(ref, pred, weights, rows, structures, ddp)
+        parts, residuals = self._parts(step, ref, pred, ddp)
         weak = torch.stack(list(parts.values())).sum()
-        if positions is not None:
-            bridge.ledger.watch.time_backward(weak, positions)
+        bridge.ledger.watch.time_backward_from(weak)
         bridge.ledger.watch.stop()
-        bridge.ledger.add(
-            Entry(
-                epoch=bridge.epoch,
-                step=step,
-                supervised=supervised.detach(),
-                parts={term: part.detach() for term, part in parts.items()},
-                residuals={term: residual.detach() for term, residual in residuals.items()},
-                structures=structures,
-            )
-        )
+        bridge.ledger.add(Entry(supervised.detach(), step, _detached(parts), _detached(residuals)))
         return supervised + weak
 
     def _parts(
-        self,
-        ref: Any,
-        pred: dict[str, Any],
-        weights: dict[str, float],
-        rows: list[int],
-        structures: list[int],
-        ddp: bool | None,
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor | None]:
-        bridge, options = self.bridge, self.bridge.course.options
-        if bridge.model is None:
-            raise RuntimeError("a weak loss was called before its training began")
-        if not rows:  # other processes may have some, and reduce_loss waits for all
+        self, step: WeakStep, ref: Any, pred: dict[str, Any], ddp: bool | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The weak parts of the loss, and the residuals (n_selected,) in eV, by term."""
+        if not step.rows:  # other processes may have some, and reduce_loss waits for all
             nothing = torch.zeros_like(ref["weight"])
-            return {term: reduce_loss(nothing, ddp) for term in weights}, {}, None
-        selection = Selection.of(ref, rows)
-        residuals, positions = batch_residuals(
-            ref,
-            pred,
-            selection,
-            structures=structures,
-            model=bridge.model,
-            anchor=bridge.anchor,
-            options=options,
-            order=bridge.course.order,
-            terms=tuple(weights),
-            seeds=bridge.course.seeds(bridge.epoch),
+            return {term: reduce_loss(nothing, ddp) for term in step.terms}, {}
+        subset = subset_of(ref, step.rows)
+        model, anchor = self._potentials(ref, pred, subset)
+        residuals = residuals_of(step, subset, model, anchor, _reference(ref, pred, subset))
+        energy_weight = self.supervised.get_buffer("energy_weight")
+        penalties = penalties_of(
+            step, subset, residuals, penalty=self.penalty,
+            n_atoms=ref["ptr"][1:] - ref["ptr"][:-1],
+            scale=energy_weight * subset.per_structure(ref["weight"]),
+        )  # fmt: skip
+        return {term: reduce_loss(penalty, ddp) for term, penalty in penalties.items()}, residuals
+
+    def _potentials(
+        self, batch: Any, prediction: dict[str, Tensor], subset: Subset
+    ) -> tuple[ModelPotential, Potential | None]:
+        """The trained model and the anchor on the subset of a batch."""
+        model, anchor = self.bridge.model, self.bridge.anchor
+        if model is None:
+            raise RuntimeError("a weak loss was called before its training began")
+        graph = graph_of(batch, subset, extra_inputs(model, getattr(anchor, "model", None)))
+        rest = Sample(
+            subset.per_structure(position_energy(prediction)),
+            subset.per_atom(prediction["forces"]),
         )
-        n_atoms = selection.per_structure(ref["ptr"][1:] - ref["ptr"][:-1])
-        structure_weight = selection.per_structure(ref["weight"]) / options.fraction
-        energy_weight = self.validation_loss.get_buffer("energy_weight")
-        parts = {}
-        for term, residual in residuals.items():
-            if term == FORCES:  # squared already
-                penalties = structure_weight * residual
-            else:
-                per_size = bridge.course.per_size(residual, n_atoms)
-                penalties = structure_weight * self.penalty(per_size)
-            everywhere = selection.scattered(penalties, ref.num_graphs)
-            parts[term] = weights[term] * energy_weight * reduce_loss(everywhere, ddp)
-        return parts, residuals, positions
+        trained = ModelPotential(model, graph, rest, watch=self.bridge.ledger.watch)
+        if anchor is None:
+            return trained, None
+        energy, forces = anchor_labels(batch)
+        rest = Sample(subset.per_structure(energy), subset.per_atom(forces))
+        return trained, anchor.potential(graph, rest)
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.bridge.course.name}, supervised={self.validation_loss!r})"
-        )
+        return f"{type(self).__name__}({self.bridge.name}, supervised={self.supervised!r})"
 
 
 def energy_penalty(supervised: torch.nn.Module) -> Penalty:
@@ -134,3 +129,18 @@ def energy_penalty(supervised: torch.nn.Module) -> Penalty:
     if hasattr(supervised, "energy_weight"):
         return squared
     raise WeakLossError(f"{type(supervised).__name__} has no energy term to weigh against")
+
+
+def _detached(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in values.items()}
+
+
+def _reference(batch: Any, prediction: dict[str, Tensor], subset: Subset) -> Reference:
+    """The labels of the selected structures; the energies without the atoms' own."""
+    atoms_alone = (prediction["energy"] - position_energy(prediction)).detach()
+    return Reference(
+        energy=subset.per_structure(batch["energy"] - atoms_alone),
+        forces=subset.per_atom(batch["forces"]),
+        has_energy=subset.per_structure(batch["energy_weight"] > 0),
+        has_forces=subset.per_structure(batch["forces_weight"] > 0),
+    )

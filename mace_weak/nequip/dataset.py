@@ -9,13 +9,13 @@ import torch
 from nequip.data import AtomicDataDict
 from torch.utils.data import DataLoader, Dataset
 
+from mace_weak.defaults import StructureSummary
 from mace_weak.errors import WeakLossError
-from mace_weak.evidence import Knowledge
 from mace_weak.misread import unplaced
 from mace_weak.nequip.anchor import Anchor
 from mace_weak.nequip.fields import ANCHOR_ENERGY, ANCHOR_FORCES, STRUCTURE
 from mace_weak.nequip.graphs import Graph, inputs_of
-from mace_weak.nequip.tangent_anchor import TangentAnchor
+from mace_weak.nequip.tangent import TangentAnchor
 from mace_weak.potentials import Sample
 
 
@@ -79,15 +79,15 @@ def check_labels(
     return counts
 
 
-def knowledge(
+def summaries(
     dataset: WeakDataset, *, n_types: int, fields: Collection[str]
-) -> Iterator[Knowledge]:
+) -> Iterator[StructureSummary]:
     """What is known of the structures of an anchored training set, whose labels are ``fields``."""
     use_forces = AtomicDataDict.FORCE_KEY in fields
     for number in range(len(dataset)):
         data = dataset[number]
         counts = torch.bincount(data[AtomicDataDict.ATOM_TYPE_KEY].flatten(), minlength=n_types)
-        yield Knowledge(
+        yield StructureSummary(
             counts=tuple(counts.tolist()),
             energy=float(data[AtomicDataDict.TOTAL_ENERGY_KEY]),
             anchor_energy=float(data[ANCHOR_ENERGY]),
@@ -106,7 +106,7 @@ def anchor_dataset_labels(
     for batch in loader:
         AtomicDataDict.to_(batch, device)
         sizes = batch[AtomicDataDict.NUM_NODES_KEY].tolist()
-        graph = inputs_of(batch, anchor.models.input_keys, range(len(sizes)))
+        graph = inputs_of(batch, anchor.models.input_keys)
         energy, forces = anchor.label(graph)
         if forces is None:
             raise RuntimeError("the anchor gave no forces")

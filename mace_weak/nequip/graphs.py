@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from nequip.data import AtomicDataDict
 from torch import Tensor
+
+from mace_weak.step import Subset
 
 Graph = dict[str, Tensor]
 
 
-def inputs_of(batch: Graph, keys: Sequence[str], rows: Sequence[int]) -> Graph:
-    """What a model with the input ``keys`` reads of the structures ``rows`` of a batch."""
+def inputs_of(batch: Graph, keys: Sequence[str], rows: Sequence[int] | None = None) -> Graph:
+    """What a model with the input ``keys`` reads of a batch, or of its structures ``rows``."""
     inputs = {key: value for key, value in batch.items() if key in keys}
-    if len(rows) == AtomicDataDict.num_frames(batch):
+    if rows is None or len(rows) == AtomicDataDict.num_frames(batch):
         return inputs
     return AtomicDataDict.batched_from_list(
         [AtomicDataDict.frame_from_batched(inputs, row) for row in rows]
     )
+
+
+def subset_of(batch: Graph, rows: Sequence[int]) -> Subset:
+    """Some rows of a batch."""
+    n_atoms = batch[AtomicDataDict.NUM_NODES_KEY]
+    return Subset.of(rows, n_atoms.tolist(), n_atoms.device)
 
 
 def displaced_replicas(graph: Graph, displacements: Tensor) -> Graph:
@@ -30,20 +37,3 @@ def displaced_replicas(graph: Graph, displacements: Tensor) -> Graph:
     positions = graph[AtomicDataDict.POSITIONS_KEY] + displacements
     replicas = AtomicDataDict.batched_from_list([graph] * len(displacements))
     return {**replicas, AtomicDataDict.POSITIONS_KEY: positions.detach().reshape(-1, 3)}
-
-
-def per_structure(values: Tensor, rows: Sequence[int]) -> Tensor:
-    """The entries ``rows`` of values (n_structures, 1), as (n_rows,)."""
-    values = values.reshape(-1)
-    return values if len(rows) == len(values) else values[list(rows)]
-
-
-def atoms_of(batch: Graph, rows: Sequence[int]) -> Tensor | slice:
-    """Which atoms of a batch are in the structures ``rows``."""
-    n_structures = AtomicDataDict.num_frames(batch)
-    if len(rows) == n_structures:
-        return slice(None)
-    structure = batch[AtomicDataDict.BATCH_KEY]
-    chosen = torch.zeros(n_structures, dtype=torch.bool, device=structure.device)
-    chosen[list(rows)] = True
-    return chosen[structure]

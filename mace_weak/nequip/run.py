@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,13 @@ from nequip.data import AtomicDataDict
 from nequip.utils import RankedLogger
 from torch import Tensor
 
-from mace_weak.course import Course, learning_rate_of
+from mace_weak.defaults import Resolved, Situation, assess, resolve, resolved_order
 from mace_weak.displacements import ADVERSARIAL
 from mace_weak.errors import WeakLossError
 from mace_weak.nequip.anchor import (
     Anchor,
+    GraphPotential,
+    Models,
     foundation_builders,
     foundation_model,
     load_anchor_model,
@@ -26,65 +28,67 @@ from mace_weak.nequip.dataset import (
     WeakDataset,
     anchor_dataset_labels,
     check_labels,
-    knowledge,
+    summaries,
 )
 from mace_weak.nequip.fields import ANCHOR_ENERGY, ANCHOR_FORCES
-from mace_weak.nequip.graphs import Graph, atoms_of, inputs_of, per_structure
-from mace_weak.nequip.potential import GraphPotential, Models
-from mace_weak.nequip.tangent_anchor import TangentAnchor, solved_anchor
-from mace_weak.options import AUTO, NONE, TANGENT, WeakOptions
-from mace_weak.potentials import Sample
-from mace_weak.step import Labels, step_residuals
+from mace_weak.nequip.graphs import Graph, inputs_of
+from mace_weak.nequip.tangent import TangentAnchor, solved_anchor
+from mace_weak.options import AUTO, COSINE, LINEAR, NONE, TANGENT, WeakOptions
+from mace_weak.potentials import Reference, Sample
+from mace_weak.schedule import Place, WeakSchedule, learning_rate_of
+from mace_weak.step import Subset, WeakStep, residuals_of
 from mace_weak.tangent.fit import Settings
 from mace_weak.versions import DISTRIBUTION, installed
 
 logger = RankedLogger(__name__, rank_zero_only=True)
 
 
-@dataclass
+@dataclass(frozen=True)
 class WeakRun:
-    """What the weak part of one training run needs beside the batch and the model's output."""
+    """What the weak part of one training run needs beside the batch and the model's output.
 
-    course: Course
+    ``place`` says where the run is.
+    """
+
+    schedule: WeakSchedule
     models: Models
     anchor: Anchor | TangentAnchor | None
+    place: Callable[[], Place]
 
     def residuals(
-        self,
-        output: Graph,
-        target: Graph,
-        *,
-        rows: Sequence[int],
-        structures: Sequence[int],
-        terms: Sequence[str],
-        epoch: int,
+        self, step: WeakStep, subset: Subset, output: Graph, target: Graph
     ) -> dict[str, Tensor]:
-        """Residuals (n_rows,) in eV of each of ``terms``, of the structures ``rows`` of a batch.
+        """Residuals (n_selected,) in eV of each term of the ``step``, of a ``subset`` of a batch.
 
-        ``structures`` are their numbers in the training set, ``output`` is what the model gave for
-        the batch ``target``, with forces that carry gradients.
+        ``output`` is what the model gave for the batch ``target``, with forces that carry
+        gradients.
         """
-        atoms = atoms_of(target, rows)
-        graph = inputs_of(target, self.models.input_keys, rows)
-        own = GraphPotential(self.models, graph, _sample(output, rows, atoms))
-        anchor = None
-        if self.anchor is not None:
-            rest = Sample(per_structure(target[ANCHOR_ENERGY], rows), target[ANCHOR_FORCES][atoms])
-            anchor = self.anchor.potential(graph, rest)
-        return step_residuals(
-            own,
-            anchor=anchor,
-            labels=_labels(output, target, rows, atoms),
-            structures=structures,
-            sizes=per_structure(target[AtomicDataDict.NUM_NODES_KEY], rows).tolist(),
-            options=self.course.options,
-            order=self.course.order,
-            terms=terms,
-            seeds=self.course.seeds(epoch),
+        graph = inputs_of(target, self.models.input_keys, subset.rows)
+        rest = Sample(
+            subset.per_structure(output[AtomicDataDict.TOTAL_ENERGY_KEY].view(-1)),
+            subset.per_atom(output[AtomicDataDict.FORCE_KEY]),
         )
+        model, anchor = GraphPotential(self.models, graph, rest), None
+        if self.anchor is not None:
+            rest = Sample(
+                subset.per_structure(target[ANCHOR_ENERGY].view(-1)),
+                subset.per_atom(target[ANCHOR_FORCES]),
+            )
+            anchor = self.anchor.potential(graph, rest)
+        return residuals_of(step, subset, model, anchor, _reference(output, target, subset))
 
 
-def prepare_run(module: Any) -> WeakRun:
+@dataclass(frozen=True)
+class Preparation:
+    """A run before its length is known: the training data carries the anchor's labels."""
+
+    models: Models
+    anchor: Anchor | TangentAnchor | None
+    resolved: Resolved
+    n_structures: int
+
+
+def prepare_run(module: Any) -> Preparation:
     """Make the anchor and prepare the training data of a weak training module.
 
     Raises:
@@ -93,11 +97,10 @@ def prepare_run(module: Any) -> WeakRun:
     loss, trainer = module.loss, module.trainer
     options: WeakOptions = loss.options
     datamodule = trainer.datamodule
-    models = Models.of(module.sole_model)
     foundation = _make_anchor(module, options, explicit=loss.anchor_given)
     anchor: Anchor | TangentAnchor | None = foundation
     from_scratch = not any(foundation_builders(module.hparams["model"]))
-    order = options.expansion_order(anchored=anchor is not None, from_scratch=from_scratch)
+    resolved_order(options, Situation(anchored=anchor is not None, from_scratch=from_scratch))
     (dataset,) = datamodule.train_dataset
     counts = check_labels(dataset, loss.fields, loss.ignore_nan)
     has_direction = anchor is not None or counts[AtomicDataDict.FORCE_KEY]
@@ -106,60 +109,74 @@ def prepare_run(module: Any) -> WeakRun:
             "weak_direction: adversarial needs force labels or an anchor: give weak_anchor, or "
             "another direction"
         )
-    tangent = None
     if options.anchor == TANGENT and foundation is not None:
-        tangent = _tangent_of(foundation, module, dataset)
-        anchor = tangent or foundation
+        anchor = _tangent_of(foundation, module, dataset)
     labels = None
     if anchor is not None:
         batch_size = datamodule.train_dataloader_config.get("batch_size", 1)
         labels = anchor_dataset_labels(anchor, dataset, batch_size=batch_size, device=module.device)
         logger.info(f"Weak losses: the anchor labelled {len(labels)} structures")
-    datamodule.train_dataset = [WeakDataset(dataset, labels)]
-    course = Course(
-        name=loss.name,
-        options=options,
-        seed=datamodule.seed,
-        max_num_epochs=math.inf,
-        order=order,
+    labelled = WeakDataset(dataset, labels)
+    datamodule.train_dataset = [labelled]
+    assessment = None
+    if anchor is not None and anchor is foundation:
+        n_types = len(module.sole_model.type_names)
+        assessment = assess(summaries(labelled, n_types=n_types, fields=loss.fields))
+        if assessment.warning:
+            logger.warning(f"Weak losses: {assessment.warning}")
+    situation = Situation(
         anchored=anchor is not None,
         from_scratch=from_scratch,
-        eligible=[True] * len(dataset),
+        tangent=isinstance(anchor, TangentAnchor),
+        assessment=assessment,
     )
-    n_types = len(module.sole_model.type_names)
-    if tangent is not None:
-        course.take_tangent()
-    else:
-        course.weigh(knowledge(datamodule.train_dataset[0], n_types=n_types, fields=loss.fields))
-    if course.doubt:
-        logger.warning(f"Weak losses: {course.doubt}")
-    return WeakRun(course, models, anchor)
+    return Preparation(
+        models=Models.of(module.sole_model),
+        anchor=anchor,
+        resolved=resolve(loss.name, options, situation),
+        n_structures=len(dataset),
+    )
 
 
-def begin_run(run: WeakRun, trainer: Any) -> None:
-    """Tell the run its length, known when the training begins.
+def begin_run(prepared: Preparation, module: Any) -> WeakRun:
+    """The run, once its length is known: when the training begins.
 
     Raises:
         WeakLossError: if the schedule does not fit the length.
     """
-    course, options = run.course, run.course.options
-    course.steps_per_epoch = trainer.num_training_batches
-    course.max_num_epochs = _length(trainer)
-    if options.start_epoch >= course.max_num_epochs:
+    loss, trainer = module.loss, module.trainer
+    options: WeakOptions = loss.options
+    n_epochs = _length(trainer)
+    if options.start_epoch >= n_epochs:
         raise WeakLossError(
             f"weak_start_epoch: {options.start_epoch} is not before the end of training "
-            f"({course.max_num_epochs:g} epochs)"
+            f"({n_epochs:g} epochs)"
         )
-    if math.isinf(course.max_num_epochs) and options.schedule in ("linear", "cosine"):
+    if math.isinf(n_epochs) and options.schedule in (LINEAR, COSINE):
         raise WeakLossError(
             f"weak_schedule: {options.schedule} needs an end: set the trainer's max_epochs or "
             "max_steps, or choose weak_schedule: constant or learning_rate"
         )
+    schedule = WeakSchedule(
+        name=loss.name,
+        options=options,
+        resolved=prepared.resolved,
+        seed=trainer.datamodule.seed,
+        n_epochs=n_epochs,
+        steps_per_epoch=trainer.num_training_batches,
+        eligible=[True] * prepared.n_structures,
+    )
     logger.info(
         f"mace-weak {installed(DISTRIBUTION)}: "
-        f"{course.described(learning_rate_of(trainer.optimizers[0]))}, "
-        f"{'no anchor' if run.anchor is None else 'anchored'}"
+        f"{schedule.described(learning_rate_of(trainer.optimizers[0]))}, "
+        f"{'no anchor' if prepared.anchor is None else 'anchored'}"
     )
+
+    def place() -> Place:
+        step = trainer.fit_loop.epoch_loop.batch_idx
+        return Place(trainer.current_epoch, step, learning_rate_of(trainer.optimizers[0]))
+
+    return WeakRun(schedule, prepared.models, prepared.anchor, place)
 
 
 def _length(trainer: Any) -> float:
@@ -198,8 +215,8 @@ def _make_anchor(module: Any, options: WeakOptions, *, explicit: bool) -> Anchor
     return make_anchor(model, trained=trained, type_names=trained.type_names, device=module.device)
 
 
-def _tangent_of(anchor: Anchor, module: Any, dataset: Any) -> TangentAnchor | None:
-    """The tangent model of the anchor, where the labels settle the forces."""
+def _tangent_of(anchor: Anchor, module: Any, dataset: Any) -> Anchor | TangentAnchor:
+    """The tangent model of the anchor, or the anchor where the labels settle no forces."""
     trainer = module.trainer
     settings = Settings(seed=trainer.datamodule.seed)
     tangent = solved_anchor(
@@ -208,31 +225,24 @@ def _tangent_of(anchor: Anchor, module: Any, dataset: Any) -> TangentAnchor | No
     account = tangent.tangent.account
     say = logger.info if account.trusted else logger.warning
     say(f"Weak losses: {account.as_an_anchor}")
-    return tangent if account.trusted else None
+    return tangent if account.trusted else anchor
 
 
-def _sample(output: Graph, rows: Sequence[int], atoms: Tensor | slice) -> Sample:
-    return Sample(
-        per_structure(output[AtomicDataDict.TOTAL_ENERGY_KEY], rows),
-        output[AtomicDataDict.FORCE_KEY][atoms],
-    )
-
-
-def _labels(output: Graph, target: Graph, rows: Sequence[int], atoms: Tensor | slice) -> Labels:
+def _reference(output: Graph, target: Graph, subset: Subset) -> Reference:
     """The labels of the structures; what is absent or NaN does not exist."""
     unknown = {
         key: torch.full_like(output[key].detach(), math.nan)
         for key in (AtomicDataDict.TOTAL_ENERGY_KEY, AtomicDataDict.FORCE_KEY)
     }
     known = {key: target.get(key, nothing) for key, nothing in unknown.items()}
-    energy = per_structure(known[AtomicDataDict.TOTAL_ENERGY_KEY], rows)
+    energy = subset.per_structure(known[AtomicDataDict.TOTAL_ENERGY_KEY].view(-1))
     forces = known[AtomicDataDict.FORCE_KEY]
     structure = target[AtomicDataDict.BATCH_KEY]
     missing = torch.isnan(forces).any(dim=-1).to(forces.dtype)
-    lacking = missing.new_zeros(AtomicDataDict.num_frames(target)).index_add(0, structure, missing)
-    return Labels(
+    lacking = missing.new_zeros(subset.n_structures).index_add(0, structure, missing)
+    return Reference(
         energy=energy,
-        forces=forces[atoms],
+        forces=subset.per_atom(forces),
         has_energy=~torch.isnan(energy),
-        has_forces=per_structure(lacking, rows) == 0,
+        has_forces=subset.per_structure(lacking) == 0,
     )

@@ -19,7 +19,7 @@ from nequip.integrations.ase import NequIPCalculator
 from nequip.nn.graph_model import R_MAX_KEY, TYPE_NAMES_KEY
 
 from mace_weak.errors import WeakLossError
-from mace_weak.nequip.potential import gives_forces, without_derivatives
+from mace_weak.nequip.anchor import gives_forces, without_derivatives
 from mace_weak.versions import NEQUIP_NET
 
 COMPILED_SUFFIXES = (".pth", ".pt2")

@@ -20,7 +20,13 @@ from benchmark_data import ENERGY, chosen, frames_of, write_named
 from benchmark_runner import Benchmark
 from plan_arguments import left_out, measure_table
 
-from mace_weak.evidence import Evidence, Knowledge, weigh
+from mace_weak.defaults import (
+    Assessment,
+    Situation,
+    StructureSummary,
+    assess,
+    resolved_order,
+)
 from mace_weak.options import WeakOptions
 
 HEADER = (
@@ -50,11 +56,11 @@ def labelled_by_anchor(benchmark: Benchmark, name: str) -> list[Atoms]:
     return benchmark.predicted(benchmark.foundation(data.foundation), file)
 
 
-def evidence_of(pool: list[Atoms], case: Case) -> Evidence:
+def assessment_of(pool: list[Atoms], case: Case) -> Assessment:
     """What is known of the training set of a case."""
     train, _ = chosen(pool, case)
-    return weigh(
-        Knowledge(
+    return assess(
+        StructureSummary(
             tuple(np.bincount(atoms.numbers, minlength=MAX_ELEMENT + 1).tolist()),
             atoms.info[ENERGY],
             atoms.info["predicted_energy"],
@@ -64,11 +70,10 @@ def evidence_of(pool: list[Atoms], case: Case) -> Evidence:
     )
 
 
-def order_of(evidence: Evidence) -> int:
+def order_of(assessment: Assessment) -> int:
     """The order that the loss takes by default."""
-    return WeakOptions.from_mapping({}).expansion_order(
-        anchored=True, from_scratch=False, forces_open=evidence.forces_open
-    )
+    situation = Situation(anchored=True, assessment=assessment)
+    return resolved_order(WeakOptions.from_mapping({}), situation)
 
 
 def span(values: list[float]) -> str:
@@ -79,28 +84,28 @@ def span(values: list[float]) -> str:
 
 def rows(benchmark: Benchmark) -> Iterator[list[str]]:
     """A line for each training set, those with the fewest energies for their atoms first."""
-    found: dict[tuple[str, int], list[Evidence]] = {}
+    found: dict[tuple[str, int], list[Assessment]] = {}
     for name, own in training_sets(benchmark.plan).items():
         if left_out(benchmark, name):
             continue
         pool = labelled_by_anchor(benchmark, name)
         for structures, cases in own.items():
-            found[name, structures] = [evidence_of(pool, case) for case in cases]
-    lines = [(key, line_of(evidence)) for key, evidence in found.items()]
+            found[name, structures] = [assessment_of(pool, case) for case in cases]
+    lines = [(key, line_of(assessments)) for key, assessments in found.items()]
     for (data, structures), line in sorted(lines, key=lambda entry: float(entry[1][0].split()[0])):
         yield [data, str(structures), *line]
 
 
-def line_of(evidence: list[Evidence]) -> list[str]:
-    """The cells of the evidence of all seeds."""
-    likeness = [one.likeness for one in evidence]
+def line_of(assessments: list[Assessment]) -> list[str]:
+    """The cells of the assessments of all seeds."""
+    agreements = [one.agreement for one in assessments]
     return [
-        span([one.labels / one.coordinates for one in evidence]),
-        span([one.left / one.labels for one in likeness]),
-        span([one.scale for one in likeness]),
-        span([one.correlation for one in likeness]),
-        " or ".join(sorted({str(order_of(one)) for one in evidence})),
-        str(len(evidence)),
+        span([one.labels / one.coordinates for one in assessments]),
+        span([one.left / one.labels for one in agreements]),
+        span([one.scale for one in agreements]),
+        span([one.correlation for one in agreements]),
+        " or ".join(sorted({str(order_of(one)) for one in assessments})),
+        str(len(assessments)),
     ]
 
 

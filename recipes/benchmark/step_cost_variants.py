@@ -9,12 +9,13 @@ import torch
 from mace import modules
 from step_cost_model import Setting
 
-from mace_weak.course import Course
-from mace_weak.mace.bridge import Bridge
+from mace_weak.defaults import Situation, resolve
+from mace_weak.mace.anchor import position_energy
 from mace_weak.mace.graphs import replicated_graph, whole_graph
+from mace_weak.mace.ledger import Bridge
 from mace_weak.mace.loss import WeakLoss
-from mace_weak.mace.potential import position_energy
 from mace_weak.options import WeakOptions
+from mace_weak.schedule import WeakSchedule
 
 
 @dataclass(frozen=True)
@@ -73,19 +74,19 @@ def make_loss(
         return FloorLoss(supervised, variant, model, setting)
     if variant.loss is None:
         return supervised
-    options = {"weak_every": variant.period, "weak_schedule": "constant"}
-    course = Course(
-        variant.loss,
-        WeakOptions.from_mapping(options),
+    options = WeakOptions.from_mapping({"weak_every": variant.period, "weak_schedule": "constant"})
+    schedule = WeakSchedule(
+        name=variant.loss,
+        options=options,
+        resolved=resolve(variant.loss, options, Situation(anchored=variant.anchored)),
         seed=0,
-        max_num_epochs=1,
-        order=1,
-        anchored=variant.anchored,
-        eligible=[True] * setting.n_structures,
+        n_epochs=1,
         steps_per_epoch=10**9,
+        eligible=[True] * setting.n_structures,
     )
     anchor = setting.anchor if variant.anchored else None
-    return WeakLoss(supervised, Bridge(course, model=model, anchor=anchor)).to(setting.device)
+    bridge = Bridge(variant.loss, schedule, model=model, anchor=anchor)
+    return WeakLoss(supervised, bridge).to(setting.device)
 
 
 class FloorLoss(torch.nn.Module):

@@ -15,9 +15,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mace_weak.evidence import ENOUGH
-from mace_weak.likeness import FEWEST, KNOWN
-from mace_weak.losses import LOSS_TERMS
+from mace_weak.agreement import FEWEST, KNOWN
+from mace_weak.defaults import ENOUGH
+from mace_weak.losses import LOSS_TERMS, TERMS, UNDERDETERMINED
 from mace_weak.nequip import teaching as nequip
 from mace_weak.options import AUTO, OPTIONS
 from mace_weak.tangent.evidence import AMPLITUDE, NOISE, WEIGHT
@@ -30,7 +30,6 @@ from mace_weak.tangent.fit import (
     Settings,
 )
 from mace_weak.tangent.teaching import COPIES, LARGE, distilling, training_on_labels
-from mace_weak.weights import default_weights
 
 CLOSED_FORM = "finetune"
 SCRIPTS = Path(sys.executable).parent
@@ -88,15 +87,13 @@ def defaults_of(loss: str | None, *, on_labels: bool = False) -> str:
         return f"{solved}; {COPIES} copies, {schedules}, {clipped}{labels}"
     if loss not in LOSS_TERMS:
         return ""
-    anchored, plain = (default_weights(loss, anchored=anchored) for anchored in (True, False))
-    few, many = (
-        default_weights(loss, anchored=True, order=0, forces_open=forces_open)
-        for forces_open in (True, False)
-    )
+    terms = LOSS_TERMS[loss]
     weights = [
-        f"{term}_weight {anchored[term]:g} anchored (order 0: {many[term]:g}, few labels: "
-        f"{few[term]:g}) and {plain[term]:g} plain"
-        for term in anchored
+        f"{name}_weight {term.anchored / len(terms):g} anchored (order 0: "
+        f"{term.anchored_order_0 / len(terms):g}, few labels: "
+        f"{UNDERDETERMINED * term.anchored_order_0 / len(terms):g}) and "
+        f"{term.plain / len(terms):g} plain"
+        for name, term in ((name, TERMS[name]) for name in terms)
     ]
     order = (
         f"few labels below {ENOUGH:g} for each coordinate, anchor known where it leaves below "

@@ -8,9 +8,8 @@ from readme_tables import README, TESTS, roads_table
 from tables import markdown_table, with_table
 from test_roads import OTHER_ROADS, ROADS
 
-from mace_weak.mace.arguments import BASE_LOSS
-from mace_weak.option import Option
-from mace_weak.options import OPTIONS
+from mace_weak.mace.plugin import BASE_LOSS
+from mace_weak.options import OPTIONS, Option
 
 MACE_ONLY = ("base_loss", "heads")
 

@@ -13,7 +13,7 @@ from mace.tools.utils import AtomicNumberTable
 from training import train
 
 from mace_weak.errors import WeakLossError
-from mace_weak.mace import accelerated
+from mace_weak.mace import checks as accelerated
 
 BACKENDS = {"enable_cueq": "cuequivariance_torch", "enable_oeq": "openequivariance"}
 

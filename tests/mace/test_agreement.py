@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from agreement import ENERGY, LEARNING_RATE, course, expected_ratios, labelled_frames
+from agreement import ENERGY, LEARNING_RATE, expected_ratios, labelled_frames, schedule
 from batches import batch_of
 from mace import modules
 
-from mace_weak.mace.bridge import Bridge
+from mace_weak.mace.ledger import Bridge
 from mace_weak.mace.loss import WeakLoss
 
 
@@ -36,7 +36,7 @@ def test_the_ratio_of_weak_to_supervised_is_that_of_the_core(energy_weight, orde
     model, frames = MorseModel(), labelled_frames()
     batch = batch_of(frames, model)
     supervised = modules.WeightedEnergyForcesLoss(energy_weight=energy_weight, forces_weight=0.0)
-    bridge = Bridge(course(order), model=model, learning_rate=lambda: LEARNING_RATE)
+    bridge = Bridge("weak_piwsl", schedule(order), model=model, learning_rate=lambda: LEARNING_RATE)
     bridge.set_epoch(2)
     loss = WeakLoss(supervised, bridge)
     loss(ref=batch, pred=model(batch, training=True))

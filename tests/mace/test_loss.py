@@ -10,12 +10,10 @@ from mace import modules
 from predictions import relabelled
 from training import FINETUNE, SCRATCH, train
 
-from mace_weak.course import Course
 from mace_weak.errors import WeakLossError
 from mace_weak.mace.anchor import Anchor
-from mace_weak.mace.bridge import Bridge
+from mace_weak.mace.ledger import Bridge
 from mace_weak.mace.loss import WeakLoss, energy_penalty
-from mace_weak.options import WeakOptions
 
 
 @pytest.fixture
@@ -203,18 +201,17 @@ def test_a_non_finite_term_stops_the_run_and_spares_the_checkpoints(
 ):
     import mace_weak.mace.loss as module
 
-    genuine = module.batch_residuals
+    genuine = module.residuals_of
 
-    def poisoned(batch, *args, **kwargs):
-        residuals, positions = genuine(batch, *args, **kwargs)
-        numbers = module.structure_numbers(batch)
-        if 3 in numbers and kwargs["seeds"][1] == 1:
-            spoiler = torch.zeros(len(numbers))
-            spoiler[numbers.index(3)] = float("nan")
+    def poisoned(step, *args):
+        residuals = genuine(step, *args)
+        if 3 in step.structures and step.epoch == 1:
+            spoiler = torch.zeros(len(step.structures))
+            spoiler[step.structures.index(3)] = float("nan")
             residuals = {term: residual + spoiler for term, residual in residuals.items()}
-        return residuals, positions
+        return residuals
 
-    monkeypatch.setattr(module, "batch_residuals", poisoned)
+    monkeypatch.setattr(module, "residuals_of", poisoned)
     with pytest.raises(SystemExit, match=r"the taylor term is nan at epoch 1, step .*structure 3 "):
         finetune("run", "--loss=weak_taylor", "--max_num_epochs=4")
     (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("*.pt")
@@ -245,9 +242,7 @@ def test_a_loss_without_energy_is_refused():
 
 def test_a_loss_outside_of_training_is_refused(files, foundation):
     model = torch.load(foundation, weights_only=False)
-    options = WeakOptions.from_mapping({})
-    course = Course("weak_taylor", options, seed=0, max_num_epochs=1, order=1, eligible=[True])
-    loss = WeakLoss(modules.WeightedEnergyForcesLoss(), Bridge(course))
+    loss = WeakLoss(modules.WeightedEnergyForcesLoss(), Bridge("weak_taylor"))
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     batch = batch_of(read(files.ethanol, ":1"), model)

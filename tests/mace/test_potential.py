@@ -10,9 +10,8 @@ from ase import Atoms
 from batches import batch_of
 from physics import BOTH, HostPhysics, copper, displacements, frames, system
 
-from mace_weak.mace.anchor import make_anchor
-from mace_weak.mace.graphs import Selection, graph_of, replicated_graph, whole_graph
-from mace_weak.mace.potential import ModelPotential, position_energy
+from mace_weak.mace.anchor import ModelPotential, make_anchor, position_energy
+from mace_weak.mace.graphs import graph_of, replicated_graph, subset_of, whole_graph
 from mace_weak.potentials import Difference, Sample
 from mace_weak.residuals import weak_residuals
 
@@ -22,12 +21,10 @@ pytestmark = pytest.mark.usefixtures("double")
 
 
 def potential_of(model: torch.nn.Module, batch, rows: list[int] | None = None) -> ModelPotential:
-    selection = Selection.of(batch, list(range(batch.num_graphs)) if rows is None else rows)
+    subset = subset_of(batch, list(range(batch.num_graphs)) if rows is None else rows)
     output = model(dict(batch.to_dict()), training=True)
-    rest = Sample(
-        selection.per_structure(position_energy(output)), selection.per_atom(output["forces"])
-    )
-    return ModelPotential(model, graph_of(batch, selection), rest)
+    rest = Sample(subset.per_structure(position_energy(output)), subset.per_atom(output["forces"]))
+    return ModelPotential(model, graph_of(batch, subset), rest)
 
 
 @dataclass
@@ -53,7 +50,7 @@ class TestMace(HostPhysics):
 
 def test_selection_equals_a_batch_of_the_selected(model, frames):
     batch = batch_of(frames, model)
-    chosen = graph_of(batch, Selection.of(batch, [0, 2]))
+    chosen = graph_of(batch, subset_of(batch, [0, 2]))
     expected = whole_graph(batch_of([frames[0], frames[2]], model))
     assert chosen.keys() == expected.keys()
     for key, value in expected.items():

@@ -21,8 +21,7 @@ from tangent_physics import (
 
 from mace_weak.mace.anchor import make_anchor
 from mace_weak.mace.graphs import whole_graph
-from mace_weak.mace.tangent import ParametricModel
-from mace_weak.mace.tangent_anchor import TangentAnchor
+from mace_weak.mace.tangent import ParametricModel, TangentAnchor
 from mace_weak.potentials import Sample
 from mace_weak.tangent.fit import Settings, fit
 from mace_weak.tangent.potential import TangentPotential

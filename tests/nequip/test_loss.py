@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from agreement import ENERGY, LEARNING_RATE, SETTINGS, course, expected_ratios, labelled_frames
+from agreement import ENERGY, LEARNING_RATE, SETTINGS, expected_ratios, labelled_frames, schedule
 from ase.io import read
 from batches import batch_of
 from conftest import from_package
@@ -18,9 +17,10 @@ from predictions import relabelled
 from training import base_config, changed, train, weak_config
 
 from mace_weak.errors import NonFiniteWeakLossError, WeakLossError
-from mace_weak.nequip.potential import Models
+from mace_weak.nequip.anchor import Models
 from mace_weak.nequip.run import WeakRun
 from mace_weak.nequip.train import WeakPIWSLoss, WeakTaylorLoss
+from mace_weak.schedule import Place
 
 
 class MorseEnergy(GraphModuleMixin, torch.nn.Module):
@@ -54,8 +54,8 @@ def batch(nequip_dtype) -> AtomicDataDict.Type:
 
 
 def attached(loss: Any, model: GraphModel, *, order: int = 1) -> Any:
-    loss.attach(WeakRun(replace(course(order), name=loss.name), Models.of(model), None))
-    loss.at(2, 0, LEARNING_RATE)
+    place = Place(2, 0, LEARNING_RATE)
+    loss.attach(WeakRun(schedule(order, loss.name), Models.of(model), None, lambda: place))
     return loss
 
 

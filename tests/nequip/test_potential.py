@@ -14,9 +14,8 @@ from nequip.data import AtomicDataDict
 from physics import BOTH, HostPhysics, displacements, frames, system
 from training import MOLECULE_TYPES, scratch_model
 
-from mace_weak.nequip.anchor import make_anchor
-from mace_weak.nequip.graphs import atoms_of, displaced_replicas, inputs_of
-from mace_weak.nequip.potential import GraphPotential, Models
+from mace_weak.nequip.anchor import GraphPotential, Models, make_anchor
+from mace_weak.nequip.graphs import displaced_replicas, inputs_of, subset_of
 from mace_weak.potentials import Difference, Sample
 from mace_weak.residuals import weak_residuals
 
@@ -101,7 +100,7 @@ def test_selection_equals_a_batch_of_the_selected(model, frames):
     assert chosen.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(chosen[key], value, rtol=0, atol=0)
-    torch.testing.assert_close(batch["pos"][atoms_of(batch, [0, 2])], chosen["pos"])
+    torch.testing.assert_close(subset_of(batch, [0, 2]).per_atom(batch["pos"]), chosen["pos"])
 
 
 def test_replicas_equal_a_batch_of_copies(host, system):

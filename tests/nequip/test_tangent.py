@@ -16,8 +16,7 @@ from test_potential import model, model_of
 from training import MOLECULE_TYPES
 
 from mace_weak.nequip.anchor import make_anchor
-from mace_weak.nequip.tangent import ParametricModel, double
-from mace_weak.nequip.tangent_anchor import TangentAnchor
+from mace_weak.nequip.tangent import ParametricModel, TangentAnchor, double
 from mace_weak.tangent.potential import TangentPotential
 
 __all__ = ["frames", "model", "system"]  # fixtures

@@ -9,9 +9,9 @@ from ase import Atoms
 from ase.geometry import find_mic
 from scipy.spatial.transform import Rotation
 
+from mace_weak.agreement import proportion
 from mace_weak.command.checking.fingerprints import fingerprint, nearest, pairs_of
 from mace_weak.command.checking.survey import Labelled, Survey
-from mace_weak.likeness import proportion
 
 FARTHEST = 0.3  # Å, root mean square displacement between two structures that are compared
 CURVED = 0.5  # of the work: where the forces of both ends disagree by more, it says nothing

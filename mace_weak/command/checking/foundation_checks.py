@@ -9,6 +9,14 @@ import numpy as np
 from ase import Atoms
 from ase.units import Bohr
 
+from mace_weak.agreement import (
+    FEWEST,
+    VARIED,
+    EnergyAgreement,
+    energy_agreement,
+    fit_atoms,
+    proportion,
+)
 from mace_weak.command.atomic_energies import CompositionFit, counts_of, fit_composition
 from mace_weak.command.checking.survey import Labelled, Survey
 from mace_weak.command.checking.units import FORCE_UNITS, energy_readings, unit_of
@@ -16,8 +24,6 @@ from mace_weak.command.frames import evenly
 from mace_weak.command.models import Model, Prediction, predict
 from mace_weak.command.output import Finding
 from mace_weak.command.progress import progress
-from mace_weak.compositions import fit_atoms
-from mace_weak.likeness import FEWEST, VARIED, Likeness, liken, proportion
 
 PREDICTED = 200  # structures that the foundation model is run on
 SAME_ZERO = 0.01  # eV, of the energies of the atoms
@@ -32,21 +38,21 @@ class Comparison:
     """A foundation model's predictions on some labelled structures.
 
     The composition explains the difference of energies, labels minus predictions, by ``shift``, and
-    the ``likeness`` is of the rest. ``in_bohr`` is that of predictions for positions that are taken
-    for Bohr, where the likeness leaves a doubt.
+    the ``agreement`` is of the rest. ``in_bohr`` is that of predictions for positions taken
+    for Bohr, where the agreement leaves doubt.
     """
 
     structures: Sequence[Labelled]
     predictions: Sequence[Prediction]
     counts: np.ndarray
     shift: CompositionFit
-    likeness: Likeness
-    in_bohr: Likeness | None
+    agreement: EnergyAgreement
+    in_bohr: EnergyAgreement | None
 
     @property
     def telling(self) -> bool:
         """Whether enough energies that differ are predicted to compare their units."""
-        return len(self.structures) >= FEWEST and self.likeness.model >= VARIED
+        return len(self.structures) >= FEWEST and self.agreement.model >= VARIED
 
     @property
     def labels(self) -> np.ndarray:
@@ -116,28 +122,28 @@ def compare(model: Model, survey: Survey) -> Comparison | None:
     energies = np.array([prediction.energy for prediction in predictions])
     elements = [symbol for symbol in model.elements if symbol in survey.elements]
     counts = counts_of(frames, elements)
-    likeness = liken(counts, labels, energies)
-    doubted = len(frames) >= FEWEST and not likeness.known
+    agreement = energy_agreement(counts, labels, energies)
+    doubted = len(frames) >= FEWEST and not agreement.known
     return Comparison(
         structures,
         predictions,
         counts,
         shift=fit_composition(frames, labels - energies, elements),
-        likeness=likeness,
+        agreement=agreement,
         in_bohr=like_in_bohr(model, frames, counts, labels) if doubted else None,
     )
 
 
 def like_in_bohr(
     model: Model, frames: Sequence[Atoms], counts: np.ndarray, labels: np.ndarray
-) -> Likeness:
+) -> EnergyAgreement:
     """How the model's energies go with the labels (eV) if positions and cells are in Bohr."""
     scaled = [atoms.copy() for atoms in frames]
     for atoms in scaled:
         atoms.set_cell(atoms.cell * Bohr)
         atoms.positions *= Bohr
     found = progress(predict(model, scaled), "foundation, in Bohr", total=len(scaled))
-    return liken(counts, labels, np.array([prediction.energy for prediction in found]))
+    return energy_agreement(counts, labels, np.array([prediction.energy for prediction in found]))
 
 
 def misfits(model: Model, surveys: Sequence[Survey]) -> Iterator[Finding]:
@@ -195,7 +201,7 @@ def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
     """Energies that differ by another unit than the foundation model's, or without regard to it."""
     if comparison.in_bohr is not None and comparison.in_bohr.known:
         yield Finding(
-            f"the foundation model leaves {comparison.likeness}, but {comparison.in_bohr} if the "
+            f"the foundation model leaves {comparison.agreement}, but {comparison.in_bohr} if the "
             "positions are taken for Bohr: they look like Bohr",
             "convert positions and cells to Å",
             wrong=True,
@@ -213,9 +219,9 @@ def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
             "convert them to eV for a structure",
             wrong=True,
         )
-    elif comparison.likeness.another_surface:
+    elif comparison.agreement.another_surface:
         yield Finding(
-            f"the foundation model leaves {comparison.likeness}: its surface is another one",
+            f"the foundation model leaves {comparison.agreement}: its surface is another one",
             "an anchor would hold on to it: train without one, or soften the model first by a "
             "structure with forces (mace-weak soften), or choose another foundation model",
         )

@@ -32,7 +32,7 @@ class Subject:
     @property
     def unrelated(self) -> bool:
         """Whether the foundation knows nothing of the energies."""
-        return self.comparison is not None and self.comparison.likeness.another_surface
+        return self.comparison is not None and self.comparison.agreement.another_surface
 
     @property
     def in_closed_form(self) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mace_weak.agreement import EnergyAgreement
 from mace_weak.command.output import Finding, Table
-from mace_weak.likeness import Likeness
 from mace_weak.losses import FORCES, SPATIAL, TAYLOR
 from mace_weak.tangent.fit import Account
 
@@ -17,14 +17,14 @@ WORDS = {
 STRENGTHS = ((0.03, "hardly"), (1.0, "lightly"), (100.0, "clearly"), (float("inf"), "firmly"))
 
 
-def undecided(account: Account, likeness: Likeness) -> Finding | None:
+def undecided(account: Account, agreement: EnergyAgreement) -> Finding | None:
     """Why the closed form is not taken, if it is not."""
     settled = f"these labels settle {100 * account.explained:.0f} % of the forces' variance"
-    if likeness.another_surface:
+    if agreement.another_surface:
         if account.trusted_anew:
             return None
         return Finding(
-            f"the foundation model leaves {likeness}: its surface is another one, and {settled}, "
+            f"the foundation model leaves {agreement}: its surface is another one, and {settled}, "
             "too little for the closed form from there: the model was trained plainly instead",
             "choose another foundation model, or label more structures or forces",
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mace_weak.agreement import EnergyAgreement, energy_agreement
 from mace_weak.command.checking.checks import FINETUNE, checked
 from mace_weak.command.checking.survey import survey
 from mace_weak.command.finetuning.account import (
@@ -33,7 +34,6 @@ from mace_weak.command.models import Model, load_model, predict, reading
 from mace_weak.command.output import Result, Table
 from mace_weak.command.progress import counter, progress
 from mace_weak.command.trainer import run_trainer
-from mace_weak.likeness import Likeness, liken
 from mace_weak.tangent.fit import Settings, Tangent
 from mace_weak.tangent.labels import Labels, Predicted, without_atoms
 from mace_weak.tangent.storage import solved
@@ -135,14 +135,14 @@ class Finetuning:
                 start = model.predicted(done)
             labels = self.labels(model, start)
             tangent = self.solution(model, labels)
-        likeness = self.likeness(labels, start)
-        decided = undecided(tangent.account, likeness)
+        agreement = self.agreement(labels, start)
+        decided = undecided(tangent.account, agreement)
         with self.work.timed("training"):
             if decided is None:
                 self.distil(model, tangent, start, labels)
             else:
                 result.findings.append(decided)
-                self.train_on_labels(labels, anchored=not likeness.another_surface)
+                self.train_on_labels(labels, anchored=not agreement.another_surface)
             shifts = self.by_element(self.shifts_of_trained())
             self.host.save_product(self.work.folder, self.request.out, shifts)
         result.written.append(self.request.out)
@@ -195,11 +195,11 @@ class Finetuning:
         with counter("energies", total=len(self.structures.frames)) as done:
             return without_atoms(self.labels(model, model.predicted(done)))[0]
 
-    def likeness(self, labels: Labels, start: Predicted) -> Likeness:
+    def agreement(self, labels: Labels, start: Predicted) -> EnergyAgreement:
         """How the foundation model's energies go with the labels."""
         known = np.isfinite(labels.energies)
         energies = (self.structures.energies[known], start.energies[known])
-        return liken(labels.counts[known], *energies)
+        return energy_agreement(labels.counts[known], *energies)
 
     def train_on_labels(self, labels: Labels, *, anchored: bool) -> None:
         """Train on the labels themselves instead, with the anchored Taylor loss or without."""

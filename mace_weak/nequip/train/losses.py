@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import KeysView, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,11 +12,10 @@ from nequip.data import AtomicDataDict, Mean
 from nequip.train import MetricsManager
 from torch import Tensor
 
-from mace_weak.course import Course
 from mace_weak.errors import NonFiniteWeakLossError, WeakLossError
 from mace_weak.losses import FORCES, loss_terms
 from mace_weak.nequip.fields import STRUCTURE
-from mace_weak.nequip.graphs import Graph, per_structure
+from mace_weak.nequip.graphs import Graph, subset_of
 from mace_weak.nequip.run import WeakRun
 from mace_weak.nequip.supervised import (
     ENERGY_METRIC,
@@ -24,11 +23,8 @@ from mace_weak.nequip.supervised import (
     chosen_coeffs,
     supervised_metrics,
 )
-from mace_weak.option import PREFIX
-from mace_weak.options import OPTIONS, TANGENT, WeakOptions, refuse_idle
-from mace_weak.penalties import squared
-from mace_weak.schedules import REFERENCE_LEARNING_RATE
-from mace_weak.step import require_finite
+from mace_weak.options import OPTIONS, PREFIX, TANGENT, WeakOptions, refuse_without_effect
+from mace_weak.step import penalties_of, require_finite, squared
 
 
 class WeakLoss(MetricsManager):
@@ -85,22 +81,12 @@ class WeakLoss(MetricsManager):
         self.energy_metric = ENERGY_METRIC[per_atom_energy]
         terms = [*loss_terms(self.name), *([FORCES] if options.anchor == TANGENT else [])]
         self.parts = {term: f"{PREFIX}{term}" for term in terms}
-        self.update({name: Mean() for name in self.parts.values()})
+        # no entries of the manager, whose entries have the coefficients that nequip's callbacks set
+        self.means = {term: Mean() for term in terms}
         self.run: WeakRun | None = None
-        self.place = (0, 0)
-        self.learning_rate = REFERENCE_LEARNING_RATE
-
-    def keys(self) -> KeysView[str]:
-        """The names of nequip's own metrics, which have the coefficients that its callbacks set."""
-        return self.entries.keys()
 
     def attach(self, run: WeakRun) -> None:
         self.run = run
-
-    def at(self, epoch: int, step: int, learning_rate: float) -> None:
-        """Say which step of which epoch comes next, and the optimizer's learning rate in it."""
-        self.place = (epoch, step)
-        self.learning_rate = learning_rate
 
     def forward(
         self, preds: Graph, target: Graph, prefix: str = "", suffix: str = ""
@@ -119,31 +105,33 @@ class WeakLoss(MetricsManager):
                 "WeakEMALightningModule, WeakScheduleFreeLightningModule)"
             )
         metrics = super().forward(preds, target, prefix, suffix)
-        self._require_finite_supervised()
+        self._require_finite_supervised(self.run)
         penalties = self._penalties(self.run, preds, target)
-        values = {term: self[self.parts[term]](penalties[term]) for term in self.parts}
+        values = {}
+        for term, mean in self.means.items():
+            values[term] = mean.to(penalties[term].device)(penalties[term])
         return self._with_parts(metrics, values, prefix, suffix)
 
     def compute(self, prefix: str = "", suffix: str = "") -> dict[str, Tensor]:
         """nequip's metrics of an epoch, the weak parts among them."""
         metrics = super().compute(prefix, suffix)
-        values = {term: self[name].compute() for term, name in self.parts.items()}
+        values = {term: mean.compute() for term, mean in self.means.items()}
         return self._with_parts(metrics, values, prefix, suffix)
 
     def reset(self) -> None:
         super().reset()
-        for name in self.parts.values():
-            self[name].reset()
+        for mean in self.means.values():
+            mean.reset()
 
-    def _require_finite_supervised(self) -> None:
+    def _require_finite_supervised(self, run: WeakRun) -> None:
         """One step with such a loss would spoil the parameters."""
         for name, entry in self.entries.items():
             value = self.metrics_values_step[name]
             if entry.coeff is not None and not math.isfinite(value):
-                epoch, step = self.place
+                place = run.place()
                 raise NonFiniteWeakLossError(
-                    f"the supervised loss is {value} ({name}) at epoch {epoch}, step {step}: lower "
-                    "the learning rate. The checkpoints are intact."
+                    f"the supervised loss is {value} ({name}) at epoch {place.epoch}, step "
+                    f"{place.step}: lower the learning rate. The checkpoints are intact."
                 )
 
     def _with_parts(
@@ -159,44 +147,21 @@ class WeakLoss(MetricsManager):
 
     def _penalties(self, run: WeakRun, preds: Graph, target: Graph) -> dict[str, Tensor]:
         """The weighted penalty of each structure of the batch (n_structures,), for each term."""
-        course, (epoch, step) = run.course, self.place
         n_atoms = target[AtomicDataDict.NUM_NODES_KEY]
         nothing = torch.zeros(n_atoms.shape, device=n_atoms.device)
-        weights = course.weights(epoch, step, self.learning_rate)
-        numbers = target[STRUCTURE].view(-1).tolist()
-        rows = course.rows(numbers, epoch) if weights else []
-        if not rows:
-            return dict.fromkeys(self.parts, nothing)
-        structures = [numbers[row] for row in rows]
-        residuals = run.residuals(
-            preds, target, rows=rows, structures=structures, terms=tuple(weights), epoch=epoch
-        )
-        sizes = per_structure(n_atoms, rows)
-        scale = self._energy_coefficient() / self.options.fraction
-        penalties = {
-            term: scale * weights[term] * self._penalty(course, term, residual, sizes)
-            for term, residual in residuals.items()
-        }
-        require_finite(
-            {term: float(penalty.detach().sum()) for term, penalty in penalties.items()},
-            residuals,
-            structures,
-            epoch=epoch,
-            step=step,
-            counted="counted from 0",
-        )
-        where = torch.tensor(rows, device=n_atoms.device)
-        return dict.fromkeys(self.parts, nothing) | {
-            term: nothing.to(penalty).index_copy(0, where, penalty)
-            for term, penalty in penalties.items()
-        }
-
-    def _penalty(self, course: Course, term: str, residual: Tensor, sizes: Tensor) -> Tensor:
-        """ℓ of a term's residuals (n_rows,), of structures of these sizes."""
-        if term == FORCES:  # squared already
-            return residual
-        factor = 1 if self.per_atom_energy else sizes
-        return squared(factor * course.per_size(residual, sizes))
+        none = dict.fromkeys(self.parts, nothing)
+        step = run.schedule.step(run.place(), target[STRUCTURE].view(-1).tolist())
+        if step is None or not step.rows:
+            return none
+        subset = subset_of(target, step.rows)
+        residuals = run.residuals(step, subset, preds, target)
+        penalties = penalties_of(
+            step, subset, residuals, penalty=squared, n_atoms=n_atoms,
+            scale=self._energy_coefficient(), per_atom=self.per_atom_energy,
+        )  # fmt: skip
+        sums = {term: float(penalty.detach().sum()) for term, penalty in penalties.items()}
+        require_finite(step, sums, residuals, counted="counted from 0")
+        return none | penalties
 
     def _energy_coefficient(self) -> float:
         coefficient = self.entries[self.energy_metric].coeff
@@ -242,5 +207,5 @@ def checked_options(name: str, given: Mapping[str, Any]) -> WeakOptions:
             f"{', '.join(keys)}"
         )
     options = WeakOptions.from_mapping(given)
-    refuse_idle(name, given, anchor=options.anchor)
+    refuse_without_effect(name, given, anchor=options.anchor)
     return options

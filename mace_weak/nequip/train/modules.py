@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from nequip.train import (
     EMALightningModule,
     NequIPLightningModule,
@@ -16,11 +15,10 @@ from nequip.train import (
 )
 from nequip.train.lightning import _SOLE_MODEL_KEY
 
-from mace_weak.course import learning_rate_of
 from mace_weak.errors import WeakLossError
+from mace_weak.nequip.anchor import gives_forces
 from mace_weak.nequip.checkpoints import continue_shuffling, make_portable
-from mace_weak.nequip.potential import gives_forces
-from mace_weak.nequip.run import WeakRun, begin_run, prepare_run
+from mace_weak.nequip.run import Preparation, begin_run, prepare_run
 from mace_weak.nequip.supervised import supervised_loss
 from mace_weak.nequip.train.losses import WeakLoss
 
@@ -32,11 +30,11 @@ class WeakLightningModule(NequIPLightningModule):
         WeakLossError: if the loss is not a weak one, or the model gives no forces.
     """
 
-    weak_run: WeakRun | None
+    prepared: Preparation | None
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.weak_run = None
+        self.prepared = None
         if self.loss is not None:
             self._require_weak_loss()
             self._require_forces()
@@ -48,19 +46,13 @@ class WeakLightningModule(NequIPLightningModule):
     def on_fit_start(self) -> None:
         """Prepare the weak part, before the training data is loaded."""
         super().on_fit_start()
-        self.weak_run = prepare_run(self)
-        self.loss.attach(self.weak_run)
+        self.prepared = prepare_run(self)
 
     def on_train_start(self) -> None:
-        """Check the schedule against the length of the training."""
+        """Begin the weak part, whose schedule needs the length of the training."""
         super().on_train_start()
-        if self.weak_run is not None:
-            begin_run(self.weak_run, self.trainer)
-
-    def training_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> torch.Tensor:
-        """nequip's training step, with the weak loss told where in the run it is."""
-        self.loss.at(self.current_epoch, batch_idx, learning_rate_of(self.optimizers()))
-        return super().training_step(batch, batch_idx, dataloader_idx)
+        if self.prepared is not None:
+            self.loss.attach(begin_run(self.prepared, self))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint one that loads without mace-weak."""

@@ -1,4 +1,4 @@
-"""Checks of the training and validation files, before MACE does anything with them."""
+"""Checks before MACE trains: of its files, its packed data sets and its accelerated models."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import argparse
 import ast
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.io import iread
 from ase.io.formats import UnknownFileTypeError
+from mace.tools import torch_geometric
 
 from mace_weak.displacements import ADVERSARIAL
 from mace_weak.errors import WeakLossError
@@ -26,12 +30,19 @@ from mace_weak.misread import (
     unplaced,
 )
 from mace_weak.options import WeakOptions
+from mace_weak.versions import installed
 
 REPLAY_HEAD = "pt_head"
 LABELS = ("energy", "forces", "stress", "virials")
 # MACE's losses that ignore the weights of labels, and so fit what is missing to zero
 UNWEIGHTED = {"huber": ("energy", "forces", "stress"), "l1l2energyforces": ("forces",)}
 PACKED_SUFFIXES = (".h5", ".hdf5", ".lmdb", ".aselmdb", ".db")
+
+BACKENDS = {
+    "enable_cueq": ("cuequivariance-torch", "mace.cli.convert_cueq_e3nn"),
+    "enable_oeq": ("openequivariance", "mace.cli.convert_oeq_e3nn"),
+}
+RELATIVE_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
 
 
 @dataclass
@@ -217,3 +228,120 @@ def _paths(files: Any) -> list[str]:
 
 def _is_packed(path: str) -> bool:
     return Path(path).is_dir() or Path(path).suffix.lower() in PACKED_SUFFIXES
+
+
+def refuse_beside_tangent(args: argparse.Namespace) -> None:
+    """Refuse what cannot be used with ``--weak_anchor=tangent``.
+
+    Raises:
+        WeakLossError: if there is no foundation model.
+    """
+    if args.foundation_model is None:
+        raise WeakLossError(
+            "--weak_anchor=tangent fine-tunes a foundation model: give --foundation_model"
+        )
+
+
+def require_estimable(args: argparse.Namespace) -> None:
+    """Check that MACE can estimate the energies of the atoms with the foundation model.
+
+    Raises:
+        WeakLossError: if the model is of another precision, with which MACE 0.3.16 fails.
+    """
+    path = Path(args.foundation_model or "")
+    if args.E0s != "estimated" or not path.is_file():
+        return
+    try:
+        model = torch.load(path, map_location="cpu", weights_only=False)
+        dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    except Exception:  # what it is not, MACE says
+        return
+    if dtype != args.default_dtype:
+        raise WeakLossError(
+            f"'{path}' is of {dtype}, and MACE cannot estimate the energies of the atoms with it "
+            f"in {args.default_dtype}: give --default_dtype={dtype}, or --E0s by value (mace-weak "
+            "check shows them)"
+        )
+
+
+def check_packed_labels(dataset: Any, head: str, base_loss: str) -> None:
+    """Check the labels of an HDF5 or LMDB data set, which no text file shows.
+
+    Raises:
+        WeakLossError: if a label is NaN or infinite, no structure has an energy, or one lacks a
+            label that ``base_loss`` takes for granted.
+    """
+    missing = dict.fromkeys(("energy", "forces", "stress", "virials"), 0)
+    for number in range(len(dataset)):  # MACE's packed data sets end iteration badly
+        data = dataset[number]
+        for label in missing:
+            missing[label] += not bool(data[f"{label}_weight"] > 0)
+            if not torch.isfinite(data[label]).all():
+                raise WeakLossError(
+                    f"the {label} of structure {number} (counted from 0) of the training file of "
+                    f"head {head} is NaN or infinite: mend or remove it"
+                )
+    where = f"the training file of head {head}"
+    if missing["energy"] == len(dataset):
+        raise WeakLossError(f"no structure of {where} has an energy")
+    for label in ("energy", "forces"):  # cells without a stress are not told from molecules here
+        if label in UNWEIGHTED.get(base_loss, ()) and missing[label]:
+            raise missing_label(label, missing[label], where, base_loss)
+
+
+def refuse_absent_backends(args: argparse.Namespace) -> None:
+    """Refuse an accelerated model whose library is not installed.
+
+    Raises:
+        WeakLossError: if it is not.
+    """
+    for flag, (distribution, _) in BACKENDS.items():
+        if getattr(args, flag) and installed(distribution) is None:
+            raise WeakLossError(
+                f"--{flag} needs {distribution}, which is not installed: pip install "
+                f"{distribution}, or leave --{flag} away"
+            )
+
+
+def check_accelerated(
+    args: argparse.Namespace, model: torch.nn.Module, dataset: Any, device: torch.device
+) -> None:
+    """Check on the first structure that a converted model equals the original in E and F.
+
+    Conversions have given wrong energies for some models, and some cannot be differentiated
+    twice, which the losses need.
+
+    Raises:
+        WeakLossError: if it differs, or fails.
+    """
+    if args.only_cueq:
+        return  # built in cuEquivariance, never converted
+    for flag, (distribution, module) in BACKENDS.items():
+        if not getattr(args, flag):
+            continue
+        try:
+            # the converters leave part of what they build on the CPU
+            original = import_module(module).run(deepcopy(model), device=device).to(device)
+            batch = torch_geometric.Batch.from_data_list([dataset[0]])
+            graph = batch.to(device).to_dict()
+            expected = original(dict(graph), training=False)
+            found = model(dict(graph), training=True)
+            found["forces"].square().sum().backward()
+        except Exception as error:  # a foreign backend may fail in any way
+            raise WeakLossError(
+                f"--{flag}: {distribution} cannot train this model ({error}): leave --{flag} away"
+            ) from error
+        finally:
+            model.zero_grad(set_to_none=True)
+        for name in ("energy", "forces"):
+            _require_equal(flag, name, found[name].detach(), expected[name].detach())
+
+
+def _require_equal(flag: str, name: str, found: torch.Tensor, expected: torch.Tensor) -> None:
+    scale = float(expected.abs().max())
+    difference = float((found - expected).abs().max())
+    if not difference <= RELATIVE_TOLERANCE[found.dtype] * max(1.0, scale):
+        raise WeakLossError(
+            f"--{flag}: the converted model's {name} differs from the original's by "
+            f"{difference:.3g} (largest value {scale:.3g}): leave --{flag} away"
+        )

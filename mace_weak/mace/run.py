@@ -1,4 +1,4 @@
-"""One training run of MACE with a weak loss, from its checked options to the start of training."""
+"""One training run of MACE with a weak loss, from its arguments to the loop of MACE."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from typing import Any
 
 import torch
 
-from mace_weak.course import Course, learning_rate_of
+from mace_weak.defaults import Situation, assess, resolve, resolved_order
 from mace_weak.errors import WeakLossError, one_line_errors
-from mace_weak.mace.accelerated import check_accelerated
 from mace_weak.mace.anchor import Anchor, load_anchor_model, make_anchor
-from mace_weak.mace.arguments import refuse_beside_tangent, require_estimable
 from mace_weak.mace.atomic_energies import asked_for, take_atomic_energies
-from mace_weak.mace.bridge import Bridge
-from mace_weak.mace.dataset import knowledge, prepare_training_set
-from mace_weak.mace.files import REPLAY_HEAD, check_training_files
-from mace_weak.mace.ledger import Ledger, ReportingLogger
+from mace_weak.mace.checks import (
+    REPLAY_HEAD,
+    check_accelerated,
+    check_training_files,
+    refuse_beside_tangent,
+    require_estimable,
+)
+from mace_weak.mace.dataset import prepare_training_set, summaries
+from mace_weak.mace.ledger import Bridge, Ledger, ReportingLogger
 from mace_weak.mace.loss import WeakLoss
-from mace_weak.mace.tangent_anchor import solved_anchor
+from mace_weak.mace.tangent import TangentAnchor, solved_anchor
 from mace_weak.options import AUTO, NONE, TANGENT, WeakOptions
+from mace_weak.schedule import WeakSchedule, learning_rate_of
 from mace_weak.tangent.fit import Settings
 from mace_weak.timing import Stopwatch
 
@@ -53,20 +57,10 @@ class WeakSession:
             options.anchor in (AUTO, TANGENT) and args.foundation_model is not None
         )
         from_scratch = args.foundation_model is None
-        order = options.expansion_order(anchored=anchored, from_scratch=from_scratch)
-        self.doubts = check_training_files(args, options, base_loss, anchored=anchored)
+        resolved_order(options, Situation(anchored=anchored, from_scratch=from_scratch))
+        self.warnings = check_training_files(args, options, base_loss, anchored=anchored)
         require_estimable(args)
-        self.bridge = Bridge(
-            Course(
-                name=name,
-                options=options,
-                seed=args.seed,
-                max_num_epochs=args.max_num_epochs,
-                order=order,
-                from_scratch=from_scratch,
-                resample=not args.lbfgs,
-            )
-        )
+        self.bridge = Bridge(name)
 
     def wrap_loss(self, supervised: torch.nn.Module) -> WeakLoss:
         return WeakLoss(supervised, self.bridge)
@@ -124,17 +118,15 @@ class WeakSession:
 
     def _prepare(self, given: dict[str, Any]) -> dict[str, Any]:
         """Fill the bridge from the arguments of ``mace.tools.train``; returns those to use."""
-        bridge, course, loader = self.bridge, self.bridge.course, given["train_loader"]
+        bridge, loader = self.bridge, given["train_loader"]
         device = torch.device(given["device"])
         check_accelerated(self.args, given["model"], loader.dataset, device)
         bridge.model = given["model"]
         bridge.learning_rate = partial(learning_rate_of, given["optimizer"])
-        course.anchored = bridge.anchor is not None
         if self.options.anchor == TANGENT:
-            self._anchor_on_tangent(given)
-        course.steps_per_epoch = len(loader)
+            bridge.anchor = self._tangent_anchor(given)
         bridge.ledger = Ledger(Stopwatch(device))
-        course.eligible = prepare_training_set(
+        eligible = prepare_training_set(
             loader.dataset,
             heads=self.heads,
             weak_heads=self.weak_heads,
@@ -143,33 +135,53 @@ class WeakSession:
             device=device,
             base_loss=self.base_loss,
         )
-        if not course.tangent:
-            course.weigh(
-                knowledge(
-                    loader.dataset,
-                    course.eligible,
-                    n_heads=len(self.heads),
-                    use_forces=self.args.forces_weight > 0,
-                )
-            )
+        situation = self._situation(loader.dataset, eligible)
+        bridge.schedule = WeakSchedule(
+            name=bridge.name,
+            options=self.options,
+            resolved=resolve(bridge.name, self.options, situation),
+            seed=self.args.seed,
+            n_epochs=self.args.max_num_epochs,
+            steps_per_epoch=len(loader),
+            eligible=eligible,
+            resample=not self.args.lbfgs,
+        )
         logging.info(
             "Weak losses: %s, anchor %s, heads %s",
-            course.described(bridge.learning_rate()),
+            bridge.schedule.described(bridge.learning_rate()),
             self._anchor_name(),
             ", ".join(self.weak_heads),
         )
-        for doubt in [*self.doubts, *([course.doubt] if course.doubt else [])]:
-            logging.warning("Weak losses: %s", doubt)
+        assessed = situation.assessment.warning if situation.assessment else None
+        for warning in [*self.warnings, *([assessed] if assessed else [])]:
+            logging.warning("Weak losses: %s", warning)
         return given | {"logger": ReportingLogger(given["logger"], bridge.ledger)}
+
+    def _situation(self, dataset: Any, eligible: list[bool]) -> Situation:
+        """What the defaults depend on: the anchor, and the labels where it is a foundation."""
+        anchor = self.bridge.anchor
+        tangent = isinstance(anchor, TangentAnchor)
+        assessment = None
+        if anchor is not None and not tangent:
+            use_forces = self.args.forces_weight > 0
+            assessment = assess(
+                summaries(dataset, eligible, n_heads=len(self.heads), use_forces=use_forces)
+            )
+        return Situation(
+            anchored=anchor is not None,
+            from_scratch=self.args.foundation_model is None,
+            tangent=tangent,
+            assessment=assessment,
+        )
 
     def _anchor_name(self) -> str:
         if self.bridge.anchor is None:
             return "none"
-        kind = "tangent model of a " if self.bridge.course.tangent else ""
+        kind = "tangent model of a " if isinstance(self.bridge.anchor, TangentAnchor) else ""
         return kind + type(self.bridge.anchor.model).__name__
 
-    def _anchor_on_tangent(self, given: dict[str, Any]) -> None:
-        """Solve for the tangent model, and take it as the anchor where the labels settle forces.
+    def _tangent_anchor(self, given: dict[str, Any]) -> Anchor | TangentAnchor:
+        """The tangent model as the anchor, or the foundation where the labels settle no forces.
 
         Raises:
             WeakLossError: if the weak terms have several heads, or the labels cannot be solved.
@@ -179,11 +191,12 @@ class WeakSession:
                 "--weak_anchor=tangent is solved for the labels of one head: choose one of "
                 f"{', '.join(self.weak_heads)} by --weak_heads"
             )
-        if not isinstance(self.bridge.anchor, Anchor):
+        foundation = self.bridge.anchor
+        if not isinstance(foundation, Anchor):
             raise RuntimeError("the foundation model is not there yet")
         datasets = zip(self.heads, given["train_loader"].dataset.datasets, strict=True)
         tangent = solved_anchor(
-            self.bridge.anchor,
+            foundation,
             [dataset for head, dataset in datasets if head in self.weak_heads],
             use_forces=self.args.forces_weight > 0,
             settings=Settings(seed=self.args.seed),
@@ -195,6 +208,4 @@ class WeakSession:
         account = tangent.tangent.account
         say = logging.info if account.trusted else logging.warning
         say("Weak losses: %s", account.as_an_anchor)
-        if account.trusted:
-            self.bridge.anchor = tangent
-            self.bridge.course.take_tangent()
+        return tangent if account.trusted else foundation

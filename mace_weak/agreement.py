@@ -1,12 +1,10 @@
-"""How the energies of a model go with labelled ones, and whether it knows their surface."""
+"""Agreement of a model's energies with labelled ones, beyond what the composition explains."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-
-from mace_weak.compositions import fit_atoms
 
 FEWEST = 10  # energies that tell of a surface
 VARIED = 1e-4  # eV/atom, between structures of one composition
@@ -18,7 +16,29 @@ FOLLOWING = 0.5  # correlation of the energies
 SCALE = 1.5  # of the model's surface, or its inverse
 
 
-class Likeness(NamedTuple):
+class AtomFit(NamedTuple):
+    """Energies of the kinds of atoms (n_kinds,) in eV, and what they leave.
+
+    ``residuals`` (n_structures,) in eV/atom. ``unique`` is false where other energies fit as well,
+    as with a single composition: these are the smallest then.
+    """
+
+    energies: np.ndarray
+    residuals: np.ndarray
+    unique: bool
+
+
+def fit_atoms(counts: np.ndarray, energies: np.ndarray) -> AtomFit:
+    """Least squares of ``energies`` (n_structures,) in eV over numbers of atoms.
+
+    ``counts`` (n_structures, n_kinds) are those of each kind of atom.
+    """
+    solution, _, rank, _ = np.linalg.lstsq(counts, energies, rcond=None)
+    residuals = (energies - counts @ solution) / counts.sum(axis=1)
+    return AtomFit(solution, residuals, unique=int(rank) == counts.shape[1])
+
+
+class EnergyAgreement(NamedTuple):
     """A model's energies beside labels, by what structures of one composition differ in.
 
     ``differences`` is the number of structures beyond the first of each composition; where these
@@ -70,28 +90,28 @@ class Likeness(NamedTuple):
         )
 
 
-def liken(counts: np.ndarray, labels: np.ndarray, model: np.ndarray) -> Likeness:
-    """The likeness of the energies (n_structures,) in eV of a model to labelled ones.
+def energy_agreement(counts: np.ndarray, labels: np.ndarray, model: np.ndarray) -> EnergyAgreement:
+    """The agreement of the energies (n_structures,) in eV of a model to labelled ones.
 
     ``counts`` (n_structures, n_kinds) are the numbers of each kind of atom.
     """
     if not len(labels):
-        return Likeness(0, 0.0, 0.0, 0.0, np.nan, np.nan)
+        return EnergyAgreement(0, 0.0, 0.0, 0.0, np.nan, np.nan)
     _, groups = np.unique(counts, axis=0, return_inverse=True)
     groups = groups.ravel()  # NumPy 2.0 gives them another shape
     differences = len(groups) - int(groups.max()) - 1
     within = differences >= FEWEST
-    own, predicted = (
+    labelled, predicted = (
         _over_means(groups, energies / counts.sum(axis=1))
         if within
         else fit_atoms(counts, energies).residuals
         for energies in (labels, model)
     )
-    scale, correlation = proportion(predicted, own)
-    return Likeness(
+    scale, correlation = proportion(predicted, labelled)
+    return EnergyAgreement(
         differences,
-        left=_root_mean_square(own - predicted),
-        labels=_root_mean_square(own),
+        left=_root_mean_square(labelled - predicted),
+        labels=_root_mean_square(labelled),
         model=_root_mean_square(predicted),
         scale=scale,
         correlation=correlation,
