@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-FEWEST = 10  # energies that tell of a surface
+FEWEST = 10  # energies that say something about a surface
 VARIED = 1e-4  # eV/atom, between structures of one composition
 # Measured in recipes/benchmark. Good models leave up to 0.5 of the energies, a wrong one all.
 KNOWN = 0.7
@@ -72,7 +72,7 @@ class EnergyAgreement(NamedTuple):
         """Whether the model explains nothing of the labels, where there are enough that differ.
 
         And not for the mere smallness of what there is to explain: where its energies follow the
-        labels and are of their scale, its errors are scatter, which tells nothing of its surface.
+        labels and are of their scale, its errors are scatter, which says nothing about its surface.
         """
         if not self.telling or self.model < VARIED or self.left < self.labels:
             return False

@@ -31,7 +31,7 @@ def seeded_generator(*numbers: int) -> torch.Generator:
 def structure_key(positions: Tensor, numbers: Sequence[int]) -> int:
     """A number of a structure's own, from its positions (n_atoms, 3) in Å and atomic numbers.
 
-    It seeds what is drawn for the structure wherever it stands in a file.
+    It seeds what is drawn for the structure, at any place in a file.
     """
     rounded = torch.round(positions.detach().cpu().double() * 1e5).long().tolist()
     digest = hashlib.blake2b(repr((rounded, list(numbers))).encode(), digest_size=7).digest()

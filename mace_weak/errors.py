@@ -1,11 +1,11 @@
-"""The errors that a user can mend."""
+"""Errors that a user can correct."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class WeakLossError(ValueError):
-    """Wrong input; the message says in one line what is wrong and how to mend it."""
+    """Wrong input; the message says in one line what is wrong and how to correct it."""
 
 
 class NonFiniteWeakLossError(WeakLossError):

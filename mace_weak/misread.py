@@ -1,4 +1,4 @@
-"""Labels that a training would read as something else: what is wrong, and how to mend it.
+"""Labels that a training would read as something else: what is wrong, and how to correct it.
 
 For trainings, which stop, and for ``mace-weak check``, which shows all there is.
 """
@@ -21,7 +21,7 @@ FEWEST = 3  # energies beyond those of the atoms, to see what they differ by
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with the labels, and how to mend it."""
+    """What is wrong with the labels, and how to correct it."""
 
     what: str
     mend: str
@@ -34,7 +34,7 @@ def unplaced(positions: np.ndarray, cell: np.ndarray) -> Problem | None:
     """Positions or cell vectors that are no finite numbers."""
     for name, values in (("position", positions), ("cell vector", cell)):
         if not np.all(np.isfinite(values)):
-            return Problem(f"a {name} is NaN or infinite", "mend or remove the structure")
+            return Problem(f"a {name} is NaN or infinite", "correct or remove the structure")
     return None
 
 
@@ -56,7 +56,7 @@ def no_forces(forces: Sequence[np.ndarray]) -> Problem | None:
         return None
     return Problem(
         "the forces of all structures are zero",
-        "leave them away if they were not calculated",
+        "remove them if they were not calculated",
     )
 
 
@@ -67,7 +67,7 @@ def same_forces(forces: Sequence[np.ndarray]) -> Problem | None:
     if any(not np.array_equal(own, forces[0]) for own in forces[1:]):
         return None
     return Problem(
-        "all structures have the same forces", "write each structure's own, or leave them away"
+        "all structures have the same forces", "write those of each structure, or remove them"
     )
 
 
@@ -123,8 +123,8 @@ def foreign_atoms(
     return Problem(
         f"the structures are bound by {-binding:.0f} eV for each atom beyond the isolated atoms, "
         "which are of another method than the structures",
-        "calculate both alike (the same pseudopotentials, the same code), or remove the isolated "
-        "atoms",
+        "calculate both in the same way (the same pseudopotentials, the same code), or remove the "
+        "isolated atoms",
     )
 
 

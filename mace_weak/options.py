@@ -261,7 +261,7 @@ def refuse_without_effect(name: str, given: Collection[str], *, anchor: str = AU
     for option in ("order", "labels", "direction") if anchor == TANGENT else ():
         if f"{PREFIX}{option}" in given:
             raise WeakLossError(
-                f"{PREFIX}{option} has no effect with {PREFIX}anchor {TANGENT}: leave it away"
+                f"{PREFIX}{option} has no effect with {PREFIX}anchor {TANGENT}: remove it"
             )
     needed = {f"{term}_weight": term for term in TERMS} | {"labels": TAYLOR}
     for option, term in needed.items():

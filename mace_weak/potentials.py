@@ -1,7 +1,7 @@
 """What the losses ask of a potential, and the two ways to compose potentials.
 
 A potential here is an energy surface seen from one fixed batch of structures: their atoms are
-numbered through the batch, and ``structure`` tells which structure each atom belongs to.
+numbered through the batch, and ``structure`` says which structure each atom belongs to.
 Leading dimensions (``...``) number replicas of the batch.
 """
 

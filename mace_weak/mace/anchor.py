@@ -25,7 +25,7 @@ def extra_inputs(*models: torch.nn.Module | None) -> Sequence[str]:
 
 
 def position_energy(output: Mapping[str, Tensor]) -> Tensor:
-    """Energies (n_structures,) in eV of a MACE output, without the atoms' own where it tells them.
+    """Energies (n_structures,) in eV of a MACE output, without the atoms' where it gives them.
 
     These cancel in every residual, and all-electron energies would leave float32 few digits.
     """

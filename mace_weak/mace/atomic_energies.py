@@ -17,14 +17,14 @@ def take_atomic_energies(model: torch.nn.Module, asked: np.ndarray) -> None:
 
     MACE 0.3.16 copies all of a foundation model that has the shape of the new one's, and so its
     energies of the atoms too, if both know the same number of elements and have the same number of
-    heads: ``--E0s`` is lost then.
+    heads: ``--E0s`` is ignored then.
     """
     energies = _energies_of(model)
     wanted = torch.as_tensor(asked).to(energies).reshape(energies.shape)
     if (wanted - energies).abs().max() > NOTABLE:
         logging.info(
             "Weak losses: the model has the energies of the atoms of --E0s, and not the foundation "
-            "model's, which MACE takes without a word where it has as many elements as the data"
+            "model's, which MACE silently takes where it has as many elements as the data"
         )
     energies.copy_(wanted)
 

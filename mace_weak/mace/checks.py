@@ -51,7 +51,7 @@ class LabelledFrames:
 
     Energies (eV) of ``isolated`` atoms are by element, None without one; ``compositions`` and
     ``energies`` those of the other frames with an energy. ``forces`` are a few frames' own, enough
-    to tell whether they are all zero or all the same.
+    to see whether they are all zero or all the same.
     """
 
     frames: int = 0
@@ -174,7 +174,7 @@ def count_labels(path: str, keys: dict[str, str], found: LabelledFrames) -> None
                 if not np.all(np.isfinite(value)):
                     raise WeakLossError(
                         f"'{path}', frame {number} (counted from 0): its {label} (key "
-                        f"'{keys[label]}') is NaN or infinite: mend or remove the frame"
+                        f"'{keys[label]}') is NaN or infinite: correct or remove the frame"
                     )
     except WeakLossError:
         raise
@@ -279,7 +279,7 @@ def check_packed_labels(dataset: Any, head: str, base_loss: str) -> None:
             if not torch.isfinite(data[label]).all():
                 raise WeakLossError(
                     f"the {label} of structure {number} (counted from 0) of the training file of "
-                    f"head {head} is NaN or infinite: mend or remove it"
+                    f"head {head} is NaN or infinite: correct or remove it"
                 )
     where = f"the training file of head {head}"
     if missing["energy"] == len(dataset):
@@ -299,7 +299,7 @@ def refuse_absent_backends(args: argparse.Namespace) -> None:
         if getattr(args, flag) and installed(distribution) is None:
             raise WeakLossError(
                 f"--{flag} needs {distribution}, which is not installed: pip install "
-                f"{distribution}, or leave --{flag} away"
+                f"{distribution}, or remove --{flag}"
             )
 
 
@@ -329,7 +329,7 @@ def check_accelerated(
             found["forces"].square().sum().backward()
         except Exception as error:  # a foreign backend may fail in any way
             raise WeakLossError(
-                f"--{flag}: {distribution} cannot train this model ({error}): leave --{flag} away"
+                f"--{flag}: {distribution} cannot train this model ({error}): remove --{flag}"
             ) from error
         finally:
             model.zero_grad(set_to_none=True)
@@ -343,5 +343,5 @@ def _require_equal(flag: str, name: str, found: torch.Tensor, expected: torch.Te
     if not difference <= RELATIVE_TOLERANCE[found.dtype] * max(1.0, scale):
         raise WeakLossError(
             f"--{flag}: the converted model's {name} differs from the original's by "
-            f"{difference:.3g} (largest value {scale:.3g}): leave --{flag} away"
+            f"{difference:.3g} (largest value {scale:.3g}): remove --{flag}"
         )

@@ -1,4 +1,4 @@
-"""What the weak part of a run has beside MACE's own: its state, and the account of its steps."""
+"""State of the weak part of a run, and the record of its steps."""
 
 from __future__ import annotations
 

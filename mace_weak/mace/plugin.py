@@ -71,7 +71,7 @@ def refuse_unused(args: argparse.Namespace) -> None:
     if args.loss not in LOSS_TERMS and given_options(args):
         raise WeakLossError(
             f"{', '.join(given_options(args))} has no effect with --loss={args.loss}: "
-            f"choose --loss={', --loss='.join(LOSS_TERMS)}, or leave the option away"
+            f"choose --loss={', --loss='.join(LOSS_TERMS)}, or remove the option"
         )
 
 
@@ -106,7 +106,7 @@ def _refuse_settings(args: argparse.Namespace, options: WeakOptions, base_loss: 
             f"--model={args.model}"
         )
     if not args.compute_forces:
-        raise WeakLossError("the weak losses need forces: leave --compute_forces=False away")
+        raise WeakLossError("the weak losses need forces: remove --compute_forces=False")
     if not args.energy_weight > 0:
         raise WeakLossError(
             f"--energy_weight={args.energy_weight:g} makes the weak terms zero, as they are "

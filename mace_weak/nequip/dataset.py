@@ -68,11 +68,11 @@ def check_labels(
                     "of coeffs, or map the key of the data file (key_mapping)"
                 )
             if torch.isinf(data[field]).any():
-                raise WeakLossError(f"{field} of {where} is infinite: mend or remove it")
+                raise WeakLossError(f"{field} of {where} is infinite: correct or remove it")
             if torch.isnan(data[field]).any() and not ignore_nan.get(field, False):
                 raise WeakLossError(
-                    f"{field} of {where} is NaN: mend or remove it, or, where NaN means that the "
-                    f"label is missing, set ignore_nan: {{{field}: true}} in the loss"
+                    f"{field} of {where} is NaN: correct or remove it, or, if NaN means that the label "
+                    f"is missing, set ignore_nan: {{{field}: true}} in the loss"
                 )
         for field in counts:
             counts[field] += field in data and not bool(torch.isnan(data[field]).any())

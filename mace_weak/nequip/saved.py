@@ -59,7 +59,7 @@ class SavedModel:
         """Scalar features of the last layer, averaged over atoms: (n_frames, n_features).
 
         Raises:
-            WeakLossError: if the model does not tell its features.
+            WeakLossError: if the model does not give its features.
         """
         model: Any = without_derivatives(self.calculator.model)
         graphs = [self.calculator.atoms_to_data(atoms) for atoms in frames]
@@ -87,7 +87,7 @@ def _scalars(model: Any, output: Mapping[str, torch.Tensor]) -> torch.Tensor:
         atoms = len(output[AtomicDataDict.POSITIONS_KEY])
         return features.new_zeros(atoms, features.shape[1]).index_add(0, centres, features)
     raise WeakLossError(
-        "this model does not tell its features: take its package (.nequip.zip) or checkpoint "
+        "this model does not give its features: take its package (.nequip.zip) or checkpoint "
         "(.ckpt), not a compiled model"
     )
 

@@ -71,7 +71,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class LessonPlan:
     """How many displaced copies each structure has, of ``lengths`` (Å) in turn."""
 
     copies: int = COPIES
@@ -103,11 +103,11 @@ class Lesson:
     forces: Tensor
 
 
-def lessons(model: Model, tangent: Tangent, course: Course) -> Iterator[Lesson]:
+def lessons(model: Model, tangent: Tangent, plan: LessonPlan) -> Iterator[Lesson]:
     """Each structure and its displaced copies, labelled by the tangent model, in order."""
     for number, n_atoms in enumerate(model.sizes):
         still = torch.zeros(1, n_atoms, 3, dtype=torch.float64)
-        moves = torch.cat([still, course.displacements(model.keys[number], n_atoms)])
+        moves = torch.cat([still, plan.displacements(model.keys[number], n_atoms)])
         sample = tangent.potential(model, [number]).displaced(moves.to(tangent.change), forces=True)
         if sample.forces is None:
             raise RuntimeError("the tangent model gave no forces")

@@ -1,4 +1,4 @@
-"""Bad input ends with one line that says what is wrong and how to mend it, before any training."""
+"""Bad input ends with one line that says what is wrong and how to correct it, before any training."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CASES = {
     ),
     "dipoles": (FRESH, ["--model=AtomicDipolesMACE"], "not on --model=AtomicDipolesMACE"),
     "energies of no weight": (TUNE, ["--energy_weight=0"], "makes the weak terms zero"),
-    "no forces": (TUNE, ["--compute_forces=False"], "leave --compute_forces=False away"),
+    "no forces": (TUNE, ["--compute_forces=False"], "remove --compute_forces=False"),
     "cueq absent": (TUNE, ["--enable_cueq=True"], "needs cuequivariance-torch"),
     "oeq absent": (TUNE, ["--enable_oeq=True"], "needs openequivariance"),
     "line search with every": (TUNE, ["--lbfgs", "--weak_every=2"], "use --weak_fraction"),

@@ -140,7 +140,7 @@ CASES: dict[str, tuple[Callable[[Start], Config], str]] = {
             weak(base_config(start.files.ethanol, labels=["total_energy"])),
             training_module__model__do_derivatives=False,
         ),
-        "leave do_derivatives: false away",
+        "remove do_derivatives: false",
     ),
     "auto anchor, no foundation": (
         lambda start: weak(start.scratch(), weak_anchor="auto"),
@@ -185,7 +185,7 @@ CASES: dict[str, tuple[Callable[[Start], Config], str]] = {
     ),
     "NaN labels": (
         lambda start: weak(start.spoilt(np.nan)),
-        "forces of structure 0 (counted from 0) of the training set is NaN: mend or remove it",
+        "forces of structure 0 (counted from 0) of the training set is NaN: correct or remove it",
     ),
     "infinite labels": (
         lambda start: weak(start.spoilt(np.inf)),

@@ -15,7 +15,7 @@ from mace_weak.replacing import replacing
 from mace_weak.tangent.fit import Tangent
 from mace_weak.tangent.gradients import Model
 from mace_weak.tangent.labels import Labels, Predicted, without_atoms
-from mace_weak.tangent.teaching import Course, lessons
+from mace_weak.tangent.teaching import LessonPlan, lessons
 
 LESSONS, VALIDATION, LABELS = "lessons.xyz", "validation.xyz", "labels.xyz"
 N_VALIDATION = 10  # structures; the tangent model has no noise, so that few can choose the epoch
@@ -42,7 +42,7 @@ def write_lessons(
     known = structures.energies - labels.counts @ level
     taught: list[Atoms] = []
     originals: list[Atoms] = []
-    for lesson in lessons(model, tangent, Course(seed=seed)):
+    for lesson in lessons(model, tangent, LessonPlan(seed=seed)):
         number = lesson.number
         energy, forces = lesson.energy + offsets[number], lesson.forces.numpy()
         at_rest = not bool(lesson.displacement.any())

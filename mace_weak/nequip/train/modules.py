@@ -84,8 +84,8 @@ class WeakLightningModule(NequIPLightningModule):
             raise WeakLossError("the weak losses train one model, not several")
         if not gives_forces(self.sole_model):
             raise WeakLossError(
-                "the weak losses need forces, also to train on energies alone: leave "
-                "do_derivatives: false away, in the model or in that which the package was made of"
+                "the weak losses need forces, also to train on energies alone: remove "
+                "do_derivatives: false, in the model or in that which the package was made of"
             )
 
 
