@@ -71,8 +71,8 @@ def check_labels(
                 raise WeakLossError(f"{field} of {where} is infinite: correct or remove it")
             if torch.isnan(data[field]).any() and not ignore_nan.get(field, False):
                 raise WeakLossError(
-                    f"{field} of {where} is NaN: correct or remove it, or, if NaN means that the label "
-                    f"is missing, set ignore_nan: {{{field}: true}} in the loss"
+                    f"{field} of {where} is NaN: correct or remove it, or, if NaN means that the "
+                    f"label is missing, set ignore_nan: {{{field}: true}} in the loss"
                 )
         for field in counts:
             counts[field] += field in data and not bool(torch.isnan(data[field]).any())

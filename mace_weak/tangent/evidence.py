@@ -42,7 +42,7 @@ class Problem:
 
     ``gram`` (n_rows, n_rows) has first the ``n_labels`` rows of the labels, divided by the size of
     their noise (√N for the energy of N atoms), then the weak rows of each term, then the probes.
-    ``targets`` (n_labels,) in eV and ``composition`` (n_labels, n_kinds) are divided in the same way.
+    ``targets`` (n_labels,) in eV and ``composition`` (n_labels, n_kinds) are divided too.
     ``is_force`` (n_labels,) says which labels are forces. ``length`` is that of the probes, Å.
     """
 

@@ -1,4 +1,4 @@
-"""Bad input ends with one line that says what is wrong and how to correct it, before any training."""
+"""Bad input ends with one line that says what is wrong and how to correct it, before training."""
 
 from __future__ import annotations
 
