@@ -20,6 +20,7 @@ from mace_weak.mace.anchor import Anchor, extra_inputs, position_energy, undispl
 from mace_weak.mace.graphs import Graph, replicated_graph, whole_graph
 from mace_weak.potentials import Sample
 from mace_weak.tangent.fit import Settings, Tangent
+from mace_weak.tangent.gradients import in_float64
 from mace_weak.tangent.labels import Labels, Predicted
 from mace_weak.tangent.potential import FrozenTangent
 from mace_weak.tangent.storage import solved
@@ -100,14 +101,7 @@ class ParametricModel:
 
     def graph(self, batch: Any) -> Graph:
         """A batch in float64, as the model reads it."""
-        return self.adapt(doubled(whole_graph(batch.to(self.device), extra_inputs(self.model))))
-
-
-def doubled(graph: Graph) -> Graph:
-    """A graph in float64."""
-    return {
-        key: value.double() if value.is_floating_point() else value for key, value in graph.items()
-    }
+        return self.adapt(in_float64(whole_graph(batch.to(self.device), extra_inputs(self.model))))
 
 
 def double(model: torch.nn.Module) -> torch.nn.Module:
@@ -131,7 +125,7 @@ class TangentAnchor:
 
     def potential(self, graph: Graph, at_rest: Sample) -> FrozenTangent:
         """The tangent model on ``graph``, a graph of the training."""
-        own = self.foundation.adapted(doubled(graph))
+        own = self.foundation.adapted(in_float64(graph))
         surface = ModelSurface(self.parametric.model, own)
         potential = self.tangent.on(surface, self.parametric.parameters)
         return FrozenTangent(potential, at_rest, graph["positions"].dtype)

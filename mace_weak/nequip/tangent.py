@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from mace_weak.nequip.graphs import Graph, displaced_replicas, inputs_of
 from mace_weak.nequip.saved import SHIFTS
 from mace_weak.potentials import Sample
 from mace_weak.tangent.fit import Settings, Tangent
+from mace_weak.tangent.gradients import in_float64
 from mace_weak.tangent.labels import Labels, Predicted
 from mace_weak.tangent.potential import FrozenTangent
 from mace_weak.tangent.storage import solved
@@ -120,14 +121,7 @@ class ParametricModel:
         """Structures as one batch that the model reads."""
         batch = AtomicDataDict.batched_from_list([self.dataset[number] for number in numbers])
         batch = AtomicDataDict.to_(batch, self.device)
-        return self.adapt(doubled(inputs_of(batch, self.model.model_input_fields)))
-
-
-def doubled(graph: Mapping[str, Tensor]) -> Graph:
-    """A graph in float64."""
-    return {
-        key: value.double() if value.is_floating_point() else value for key, value in graph.items()
-    }
+        return self.adapt(in_float64(inputs_of(batch, self.model.model_input_fields)))
 
 
 def double(model: torch.nn.Module) -> torch.nn.Module:
@@ -155,7 +149,7 @@ class TangentAnchor:
 
     def potential(self, graph: Graph, at_rest: Sample) -> FrozenTangent:
         """The tangent model on ``graph``, a graph of the training."""
-        surface = ModelSurface(self.parametric.model, self.foundation.adapted(doubled(graph)))
+        surface = ModelSurface(self.parametric.model, self.foundation.adapted(in_float64(graph)))
         potential = self.tangent.on(surface, self.parametric.parameters)
         return FrozenTangent(potential, at_rest, graph[AtomicDataDict.POSITIONS_KEY].dtype)
 

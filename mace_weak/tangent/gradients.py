@@ -10,7 +10,7 @@ et al., arXiv:2103.01439). A row is g of one structure, or a difference of such.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -90,6 +90,13 @@ class Coordinates:
         whole[self.active] = change * self.scale
         parts = torch.split(whole, [own.numel() for own in self.parameters])
         return [part.view_as(own) for part, own in zip(parts, self.parameters, strict=True)]
+
+
+def in_float64(graph: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A host's graph in the precision of the tangent model."""
+    return {
+        key: value.double() if value.is_floating_point() else value for key, value in graph.items()
+    }
 
 
 def coordinates_of(model: Model) -> Coordinates:
