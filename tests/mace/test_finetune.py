@@ -290,7 +290,7 @@ def test_bad_data_is_refused_by_file_and_frame(foundation, tmp_path, kind):
         (("--energy-key=absent",), "no structure of"),
         (("--head=absent",), "has no head absent: its heads are Default"),
         (("--out=/proc/absent/tuned.model",), "cannot be written"),
-        (("--device=absent",), "cannot be read as a model"),
+        (("--device=absent",), "torch cannot compute there"),
     ],
 )
 def test_bad_use_ends_with_one_line(foundation, tmp_path, flags, message):

@@ -91,7 +91,7 @@ def checked(
             comparison = compare(model, train)
     if comparison is not None:
         result.findings += [*unlike_forces(comparison), *unlike_energies(comparison)]
-    if comparison is None or not comparison.telling:
+    if comparison is None or "eV" not in comparison.readings():
         result.findings += foreign_energies(train)
     fit = fitted(train)
     if fit is not None:

@@ -79,9 +79,11 @@ class Comparison:
     def readings(self) -> dict[str, float]:
         """Units that would explain the labels' energies, and how they then follow the model's.
 
-        They are of the same size then, and correlated as given.
+        They are of the same size then, and correlated as given. Too few energies have none.
         """
-        found = {}
+        found: dict[str, float] = {}
+        if not self.telling:
+            return found
         for name, factors in energy_readings(self.counts.sum(axis=1)).items():
             scale, correlation = self.proportion(factors * self.labels)
             if correlation > RELATED and unit_of(scale, {name: 1.0}):
@@ -207,8 +209,6 @@ def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
             wrong=True,
         )
         return
-    if not comparison.telling:
-        return
     found = comparison.readings()
     if found and "eV" not in found:
         best = max(found.values())
@@ -219,7 +219,7 @@ def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
             "convert them to eV for a structure",
             wrong=True,
         )
-    elif comparison.agreement.another_surface:
+    elif comparison.telling and comparison.agreement.another_surface:
         yield Finding(
             f"the foundation model leaves {comparison.agreement}: its surface is another one",
             "an anchor would hold on to it: train without one, or soften the model first by a "
