@@ -1,4 +1,4 @@
-"""The commands in the READMEs, for the tests that run them."""
+"""The commands in the READMEs and in ``docs``, for the tests that run them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-READMES = [ROOT / "README.md", ROOT / "tests" / "README.md"]
+READMES = [ROOT / "README.md", ROOT / "tests" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 READMES += sorted((ROOT / "recipes").glob("*/README.md"))  # patches: see test_patches.py
 
 
@@ -23,7 +23,7 @@ def commands_of(readme: Path) -> list[list[str]]:
 def calls(program: str) -> dict[str, list[str]]:
     """The calls of a program in all READMEs, by a name for the test that runs them."""
     return {
-        f"{readme.parent.name}, command {number}": words[1:]
+        f"{readme.relative_to(ROOT)}, command {number}": words[1:]
         for readme in READMES
         for number, words in enumerate(commands_of(readme))
         if words[0] == program

@@ -1,4 +1,4 @@
-"""The parts of the READMEs that follow from the code. ``make readme`` writes them."""
+"""The parts of the pages that follow from the code. ``make readme`` writes them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from tables import markdown_table, with_table
 
-TESTS = Path(__file__).with_name("README.md")
-README = TESTS.parents[1] / "README.md"
+DOCS = Path(__file__).parents[1] / "docs"
+OPTIONS, NEQUIP, SUPPORTED = (DOCS / f"{name}.md" for name in ("options", "nequip", "supported"))
 
 
 def roads_table(text: str, host: str, tested: Iterable[str], others: Mapping[str, str]) -> str:
-    """``text`` of the tests' README with the host's roads.
+    """``text`` of the page of what is supported, with the host's roads.
 
     ``test_roads.py`` tests the rows ``tested``; ``others`` have a test of their own.
     """
     rows = [[road, "`test_roads.py`"] for road in tested]
     rows += [[road, f"`{test}`"] for road, test in others.items()]
-    return with_table(text, f"{host} roads", markdown_table(["road", "tested in"], rows))
+    return with_table(text, f"{host} roads", markdown_table(["feature", "tested in"], rows))
 
 
 def require_tests(folder: Path, others: Mapping[str, str]) -> None:

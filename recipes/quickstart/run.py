@@ -76,8 +76,8 @@ def report(errors: dict[str, Errors], options: argparse.Namespace) -> None:
     print(f"Table: {options.out / 'table.md'}\nPicture: {picture}")
     if options.readme:
         marker = f"{options.host} {'sweep' if options.sweep else 'comparison'}"
-        for readme in (HERE / "README.md", HERE.parents[1] / "README.md"):
-            readme.write_text(with_table(readme.read_text(), marker, table))
+        readme = HERE / "README.md"
+        readme.write_text(with_table(readme.read_text(), marker, table))
 
 
 if __name__ == "__main__":

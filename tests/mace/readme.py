@@ -1,10 +1,11 @@
-"""What follows from the code in the READMEs: the options, and the roads through MACE."""
+"""What follows from the code in the pages: the options, and the roads through MACE."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from readme_tables import README, TESTS, roads_table
+from readme_tables import OPTIONS as OPTIONS_PAGE
+from readme_tables import SUPPORTED, roads_table
 from tables import markdown_table, with_table
 from test_roads import OTHER_ROADS, ROADS
 
@@ -21,15 +22,15 @@ def meaning(option: Option) -> str:
 
 
 def updated() -> dict[Path, str]:
-    """The READMEs as they should be."""
+    """The pages as they should be."""
     options = [
         [f"`{option.key}`", f"`{option.default}`", meaning(option)]
         for option in (BASE_LOSS, *OPTIONS)
     ]
     table = markdown_table(["option", "default", "meaning"], options)
     return {
-        README: with_table(README.read_text(), "options", table),
-        TESTS: roads_table(TESTS.read_text(), "mace", ROADS, OTHER_ROADS),
+        OPTIONS_PAGE: with_table(OPTIONS_PAGE.read_text(), "options", table),
+        SUPPORTED: roads_table(SUPPORTED.read_text(), "mace", ROADS, OTHER_ROADS),
     }
 
 

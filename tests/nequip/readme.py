@@ -1,22 +1,22 @@
-"""What follows from the code in the READMEs: a configuration, and the roads through NequIP."""
+"""What follows from the code in the pages: a configuration, and the roads through NequIP."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from datafiles import RECIPES
-from readme_tables import README, TESTS, roads_table
+from readme_tables import NEQUIP, SUPPORTED, roads_table
 from roads import OTHER_ROADS, ROADS
 from tables import with_table
 
 
 def updated() -> dict[Path, str]:
-    """The READMEs as they should be."""
+    """The pages as they should be."""
     config = (RECIPES / "sparse_data" / "nequip_finetune.yaml").read_text()
     block = f"```yaml\n{config}```"
     return {
-        README: with_table(README.read_text(), "nequip config", block),
-        TESTS: roads_table(TESTS.read_text(), "nequip", ROADS, OTHER_ROADS),
+        NEQUIP: with_table(NEQUIP.read_text(), "nequip config", block),
+        SUPPORTED: roads_table(SUPPORTED.read_text(), "nequip", ROADS, OTHER_ROADS),
     }
 
 

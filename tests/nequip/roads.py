@@ -195,7 +195,7 @@ OTHER_ROADS: dict[str, str] = {
     "`nequip-compile` without mace-weak": (
         "test_checkpoints.py::test_a_model_compiles_without_mace_weak"
     ),
-    "the README's configuration by `nequip-train`": (
+    "the configuration of docs/nequip.md by `nequip-train`": (
         "test_readme.py::test_the_configuration_of_the_readme_trains"
     ),
 }

@@ -12,7 +12,7 @@ from datafiles import RECIPES
 from omegaconf import OmegaConf
 from readme import updated
 from readme_commands import calls, users_folder
-from readme_tables import README, require_tests
+from readme_tables import NEQUIP, require_tests
 from roads import OTHER_ROADS
 from training import CUTOFF, ETHANOL_SHIFTS, LOSSES, MODULES, base_config
 
@@ -31,9 +31,9 @@ def test_the_other_roads_have_their_tests():
 
 
 def test_the_losses_and_modules_of_the_readme_are_there():
-    named = set(re.findall(r"mace_weak\.nequip\.train\.(\w+)", README.read_text()))
+    named = set(re.findall(r"mace_weak\.nequip\.train\.(\w+)", NEQUIP.read_text()))
     assert named == set(train.__all__) - {"LOSS_CLASSES"}
-    rows = [line for line in README.read_text().splitlines() if line.startswith("| `weak_")]
+    rows = [line for line in NEQUIP.read_text().splitlines() if line.startswith("| `weak_")]
     losses = {row.split("`")[1]: row for row in rows if ".nequip.train." in row}
     assert list(losses) == list(LOSS_TERMS)
     for name, row in losses.items():
@@ -74,7 +74,7 @@ def test_the_calls_run(tmp_path, monkeypatch, words, files, foundation):
 
 def test_the_configuration_of_the_readme_trains(tmp_path, files, foundation):
     """As it stands, with its blanks filled, shrunk to two epochs, and with a log to look at."""
-    block = README.read_text().split("<!-- nequip config -->")[1].split("```yaml\n")[1]
+    block = NEQUIP.read_text().split("<!-- nequip config -->")[1].split("```yaml\n")[1]
     config = OmegaConf.create(block.split("```")[0])
     trainer = base_config(files.ethanol)["trainer"]
     config.merge_with(
