@@ -139,8 +139,9 @@ def test_what_is_no_file_of_a_trainable_model_is_not_proposed_as_a_start(files, 
     assert "mace-weak finetune" not in command
 
 
-def test_a_model_of_nequip_net_is_one_of_nequip(files):
-    refused = mace_weak("finetune", "nequip.net:group/model:1.0", files.ethanol, "--out=tuned")
+def test_a_model_of_nequip_net_is_one_of_nequip(files, tmp_path):
+    out = f"--out={tmp_path / 'tuned'}"
+    refused = mace_weak("finetune", "nequip.net:group/model:1.0", files.ethanol, out)
     assert refused.returncode == 2
     assert "download the package 'group/model:1.0' from https://www.nequip.net" in refused.stderr
 
