@@ -13,11 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
-import typer
 from packaging.requirements import Requirement
 
-from mace_weak.command.arguments import AsJson
-from mace_weak.command.output import Finding, Result, Table, show
+from mace_weak.command.output import Finding, Result, Table
 from mace_weak.errors import WeakLossError
 from mace_weak.losses import LOSS_TERMS
 from mace_weak.mace.activation import OPT_OUT
@@ -47,14 +45,6 @@ from mace_weak.nequip.train import LOSS_CLASSES
 get_field_type(STRUCTURE)
 print(*(name for name, kind in LOSS_CLASSES.items() if get_class("mace_weak.nequip.train." + kind)))
 """
-
-
-def doctor(as_json: AsJson = False) -> None:
-    """Tell which hosts are here, and prove that the weak losses are reachable.
-
-    Example: [bold]mace-weak doctor[/]
-    """
-    raise typer.Exit(show(diagnosis(), as_json=as_json))
 
 
 def diagnosis() -> Result:

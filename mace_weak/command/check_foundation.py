@@ -1,24 +1,41 @@
-"""Whether a foundation model fits the data: elements, cutoff, level of theory, units."""
+"""Whether a foundation model suits the data: elements, cutoff, level of theory, units."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from ase import Atoms
-from ase.units import Bohr
+from ase.data import atomic_numbers
+from ase.units import Bohr, Hartree, kcal, kJ, mol
 
-from mace_weak.command.atomic_energies import CompositionFit, counts_of, fit_composition
-from mace_weak.command.checking.survey import Labelled, Survey
-from mace_weak.command.checking.units import FORCE_UNITS, energy_readings, unit_of
-from mace_weak.command.frames import evenly
-from mace_weak.command.models import Model, Prediction, predict
-from mace_weak.command.output import Finding
-from mace_weak.command.progress import progress
-from mace_weak.compositions import fit_atoms
+from mace_weak.command.models import Model, predict
+from mace_weak.command.output import Finding, progress
+from mace_weak.command.survey import Labelled, Survey
+from mace_weak.compositions import AtomFit, counts_of, fit_atoms
 from mace_weak.likeness import FEWEST, VARIED, Likeness, liken, proportion
+from mace_weak.structures import Prediction, evenly
 
+ENERGY_UNITS = {
+    "eV": 1.0,
+    "Hartree": Hartree,
+    "Rydberg": Hartree / 2,
+    "kcal/mol": kcal / mol,
+    "kJ/mol": kJ / mol,
+    "meV": 1e-3,
+}
+FORCE_UNITS = {
+    "eV/Å": 1.0,
+    "Hartree/Bohr": Hartree / Bohr,
+    "Hartree/Å or Rydberg/Bohr": Hartree * (0.5 / Bohr) ** 0.5,  # within 3 %
+    "kcal/mol/Å": kcal / mol,
+    "kJ/mol/Å": kJ / mol,
+    "meV/Å": 1e-3,
+    "eV/Bohr": 1.0 / Bohr,
+}
+CERTAIN = 0.2  # of the logarithm: no two units are as close
 PREDICTED = 200  # structures that the foundation model is run on
 SAME_ZERO = 0.01  # eV, of the energies of the atoms
 STILL = 0.1  # eV/Å, above which the foundation model sees forces
@@ -31,32 +48,36 @@ RELATED = 0.7  # correlation from which the forces of two levels belong together
 class Comparison:
     """A foundation model's predictions on some labelled structures.
 
-    The composition explains the difference of energies, labels minus predictions, by ``shift``, and
-    the ``likeness`` is of the rest. ``in_bohr`` is that of predictions for positions that are taken
-    for Bohr, where the likeness leaves a doubt.
+    ``counts`` (n_structures, n_elements) are the numbers of atoms of the ``elements``. ``shift``
+    are the energies of the atoms that explain the difference of energies, labels minus predictions;
+    the ``likeness`` is of the rest. ``in_bohr`` is that of predictions for positions that are
+    taken for Bohr, where the likeness leaves a doubt.
     """
 
     structures: Sequence[Labelled]
     predictions: Sequence[Prediction]
+    elements: Sequence[str]
     counts: np.ndarray
-    shift: CompositionFit
+    labels: np.ndarray
+    energies: np.ndarray
+    shift: AtomFit
     likeness: Likeness
     in_bohr: Likeness | None
+
+    @cached_property
+    def shifts(self) -> dict[str, float]:
+        """``shift`` by element, eV."""
+        return self.shift.by_element(self.elements)
 
     @property
     def telling(self) -> bool:
         """Whether enough energies that differ are predicted to compare their units."""
         return len(self.structures) >= FEWEST and self.likeness.model >= VARIED
 
-    @property
-    def labels(self) -> np.ndarray:
-        """Energies (n_structures,) of the labels, eV."""
-        return np.array([float(structure.labels["energy"]) for structure in self.structures])
-
-    @property
-    def energies(self) -> np.ndarray:
-        """Predicted energies (n_structures,), eV."""
-        return np.array([prediction.energy for prediction in self.predictions])
+    @cached_property
+    def beyond_composition(self) -> np.ndarray:
+        """What the composition leaves of the predicted energies (n_structures,), eV/atom."""
+        return fit_atoms(self.counts, self.energies).residuals
 
     @property
     def ratio(self) -> float:
@@ -65,10 +86,7 @@ class Comparison:
 
     def proportion(self, labels: np.ndarray) -> tuple[float, float]:
         """That ratio for energies (n_structures,), and their correlation."""
-        own, predicted = (
-            fit_atoms(self.counts, energies).residuals for energies in (labels, self.energies)
-        )
-        return proportion(own, predicted)
+        return proportion(fit_atoms(self.counts, labels).residuals, self.beyond_composition)
 
     def readings(self) -> dict[str, float]:
         """Units that would explain the labels' energies, and how they then follow the model's.
@@ -85,7 +103,7 @@ class Comparison:
     @property
     def shifted(self) -> bool:
         """Whether the labels have another zero of energy than the model."""
-        return max(map(abs, self.shift.energies.values())) > SAME_ZERO
+        return bool(np.abs(self.shift.energies).max() > SAME_ZERO)
 
     def forces(self) -> tuple[np.ndarray, np.ndarray]:
         """Reference and predicted force components (n,), eV/Å."""
@@ -121,8 +139,11 @@ def compare(model: Model, survey: Survey) -> Comparison | None:
     return Comparison(
         structures,
         predictions,
+        elements,
         counts,
-        shift=fit_composition(frames, labels - energies, elements),
+        labels,
+        energies,
+        shift=fit_atoms(counts, labels - energies),
         likeness=likeness,
         in_bohr=like_in_bohr(model, frames, counts, labels) if doubted else None,
     )
@@ -140,47 +161,46 @@ def like_in_bohr(
     return liken(counts, labels, np.array([prediction.energy for prediction in found]))
 
 
-def misfits(model: Model, surveys: Sequence[Survey]) -> Iterator[Finding]:
-    """Elements that the model lacks, and atoms alone within its cutoff."""
+def unsuitable_model(model: Model, surveys: Sequence[Survey]) -> Iterator[Finding]:
+    """Elements that the model lacks, and atoms without neighbours within its cutoff."""
     for survey in surveys:
         missing = survey.elements - set(model.elements)
         if missing:
             yield Finding(
-                f"the foundation model lacks {', '.join(sorted(missing))} of {survey.path} (it has "
-                f"{', '.join(model.elements)})",
+                f"{survey.path} contains {', '.join(sorted(missing))}, which the foundation model "
+                f"lacks (it has {', '.join(model.elements)})",
                 "choose a foundation model trained on all elements",
                 wrong=True,
             )
-        alone = int(np.sum(np.array(survey.loneliest) > model.cutoff))
+        alone = int(np.sum(np.array(survey.nearest_neighbours) > model.cutoff))
         if alone:
             yield Finding(
                 f"{survey.path}: in {alone} structures an atom has no neighbour within the "
                 f"foundation's cutoff, {model.cutoff:g} Å",
-                "remove them, or label the parts alone: the model sees no bond there",
+                "remove them, or label the fragments by themselves: the model sees no bond there",
             )
 
 
-def unlike_forces(comparison: Comparison) -> Iterator[Finding]:
-    """Forces of another sign or unit than the foundation model's, or unlike them."""
+def check_forces(comparison: Comparison) -> Iterator[Finding]:
+    """Forces of another sign or unit than the foundation model's, or unrelated to them."""
     reference, predicted = comparison.forces()
     ratio, related = proportion(reference, predicted)
     if len(reference) and not reference.any() and np.std(predicted) > STILL:
         yield Finding(
-            f"the forces are zero, where the foundation model has {np.std(predicted):.2g} eV/Å",
-            "leave them away if they were not calculated",
+            f"the forces are zero, those of the foundation model {np.std(predicted):.2g} eV/Å",
+            "leave them out if they were not calculated",
             wrong=True,
         )
     if related < -RELATED:
         yield Finding(
             f"the forces point against the foundation model's (correlation {related:.2f})",
-            "turn their sign: forces are −∂E/∂r, not the gradient",
+            "change their sign: forces are −∂E/∂r, not the gradient",
             wrong=True,
         )
     elif abs(related) < UNRELATED:
         yield Finding(
-            "the forces have nothing to do with the foundation model's (correlation "
-            f"{related:.2f})",
-            "are they of these structures, and of their atoms in this order?",
+            f"the forces are unrelated to the foundation model's (correlation {related:.2f})",
+            "check that they belong to these structures, with the atoms in this order",
         )
     unit = unit_of(ratio, FORCE_UNITS) if related > RELATED else None
     if unit not in (None, "eV/Å"):
@@ -191,8 +211,8 @@ def unlike_forces(comparison: Comparison) -> Iterator[Finding]:
         )
 
 
-def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
-    """Energies that differ by another unit than the foundation model's, or without regard to it."""
+def check_energies(comparison: Comparison) -> Iterator[Finding]:
+    """Energies in another unit than the foundation model's, or unrelated to them."""
     if comparison.in_bohr is not None and comparison.in_bohr.known:
         yield Finding(
             f"the foundation model leaves {comparison.likeness}, but {comparison.in_bohr} if the "
@@ -210,12 +230,40 @@ def unlike_energies(comparison: Comparison) -> Iterator[Finding]:
         yield Finding(
             f"energies differ between structures by {comparison.ratio:.3g} times the foundation "
             f"model's: they look like {names}",
-            "convert them to eV for a structure",
+            "convert them to eV per structure",
             wrong=True,
         )
     elif comparison.likeness.another_surface:
         yield Finding(
-            f"the foundation model leaves {comparison.likeness}: its surface is another one",
-            "an anchor would hold on to it: train without one, or soften the model first by a "
-            "structure with forces (mace-weak soften), or choose another foundation model",
+            f"the foundation model leaves {comparison.likeness}: it disagrees with your labels",
+            "train without an anchor, or correct the model first by a structure with forces "
+            "(mace-weak soften), or choose another foundation model",
         )
+
+
+def unit_of(ratio: float, units: Mapping[str, float]) -> str | None:
+    """The unit in which a number is ``ratio`` of what it is in eV (eV/Å), if one fits."""
+    if not ratio > 0:
+        return None
+    away = {name: abs(np.log(ratio * size)) for name, size in units.items()}
+    name = min(away, key=lambda candidate: away[candidate])
+    return name if away[name] < CERTAIN else None
+
+
+def energy_readings(sizes: np.ndarray) -> dict[str, np.ndarray]:
+    """Factors (n_structures,) that turn energies into eV, if they are what the name says.
+
+    ``sizes`` (n_structures,) are the numbers of atoms.
+    """
+    whole = {name: np.full(len(sizes), size) for name, size in ENERGY_UNITS.items()}
+    return whole | {f"{name} per atom": size * sizes for name, size in ENERGY_UNITS.items()}
+
+
+def all_electron_energy(symbol: str) -> float:
+    """Total energy of an atom with all of its electrons, eV, within some per cent.
+
+    The Thomas–Fermi energy with Scott's and Schwinger's corrections (B.-G. Englert and J.
+    Schwinger, Phys. Rev. A 32, 26 (1985)).
+    """
+    z = float(atomic_numbers[symbol])
+    return Hartree * (-0.768745 * z ** (7 / 3) + 0.5 * z**2 - 0.269900 * z ** (5 / 3))

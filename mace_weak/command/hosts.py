@@ -1,10 +1,13 @@
-"""What a fine-tuning in closed form needs of the host of a model."""
+"""The hosts' adapters for trainings, and their training commands."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -19,7 +22,7 @@ from mace_weak.versions import NEQUIP
 
 
 class Parametric(Model, Protocol):
-    """A host's model as a function of its parameters, and what it gives at the start."""
+    """A host's model as a function of its parameters, and its predictions at the start."""
 
     @property
     def counts(self) -> np.ndarray:
@@ -39,7 +42,7 @@ class Host(Protocol):
     SUFFIXES: Sequence[str]  # of its model files; the first is added where there is none
 
     def save_foundation(self, path: str, folder: Path, *, head: str | None, device: str) -> Path:
-        """The file that training starts from, in ``folder`` where it has to be made."""
+        """The file that training starts from; in ``folder`` if it has to be written."""
 
     def parametric_model(self, saved: Any, frames: Sequence[Atoms]) -> Parametric:
         """The model as a function of its parameters, on some structures."""
@@ -60,7 +63,7 @@ class Host(Protocol):
         """Write the trained model with the atoms' energies moved by ``shifts`` (eV)."""
 
 
-def host_for(foundation: str) -> Host:
+def finetuning_host(foundation: str) -> Host:
     """The host of a model file.
 
     Raises:
@@ -88,6 +91,76 @@ def named_by_host(out: Path, host: Host) -> Path:
     if out.suffix in ("", ".model"):
         return out.with_suffix(host.SUFFIXES[0])
     raise WeakLossError(
-        f"'{out}' does not end in {' or '.join(host.SUFFIXES)}, by which its host knows a model "
-        "file: name another --out"
+        f"'{out}' does not end in {' or '.join(host.SUFFIXES)}, by which its host recognises a "
+        "model file: name another --out"
     )
+
+
+def one_structure_host(model: str) -> ModuleType:
+    """The module ``one_structure`` of a model's host: trainings on one structure."""
+    if host_of(model) == NEQUIP:
+        from mace_weak.nequip import one_structure as of_nequip
+
+        return of_nequip
+    from mace_weak.mace import one_structure as of_mace
+
+    return of_mace
+
+
+def run_trainer(
+    name: str,
+    arguments: Sequence[str],
+    output: Path,
+    *,
+    epochs: int = 0,
+    epoch: re.Pattern[str] | None = None,
+    kept_open: Sequence[int] = (),
+) -> None:
+    """Run a command of this environment and append its output to the file ``output``.
+
+    ``epoch`` finds the number of an epoch, of ``epochs``, in a line, for a progress bar. The
+    command inherits the file descriptors ``kept_open``.
+
+    Raises:
+        WeakLossError: if the command is missing or fails.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    program = Path(sys.executable).with_name(name)
+    if not program.is_file():
+        raise WeakLossError(f"there is no '{program}': reinstall the host of the model")
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    process = subprocess.Popen(
+        [str(program), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        pass_fds=kept_open,
+    )
+    last = ""
+    try:
+        with (
+            Progress(
+                *columns, console=console, transient=True, disable=not console.is_terminal
+            ) as bar,
+            output.open("a", encoding="utf-8") as file,
+        ):
+            task = bar.add_task(f"{name} …", total=epochs or None)
+            for line in process.stdout or ():
+                file.write(line)
+                last = line.strip() or last
+                if epoch is not None and (found := epoch.search(line)):
+                    bar.update(task, completed=int(found[1]) + 1)
+        status = process.wait()
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        if process.stdout:
+            process.stdout.close()
+    if status:
+        raise WeakLossError(f"{name} failed ({last}): see {output}")

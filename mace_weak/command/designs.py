@@ -1,4 +1,4 @@
-"""Which rows of a design matrix to measure: optimal designs of a linear model, and their worth.
+"""Which structures to label: optimal designs of a model linear in components of descriptors.
 
 Rows stand for structures; the model is linear in them, with a normal prior on its coefficients.
 The information of a choice S is M = K + Σ_S x xᵀ, where K is what is known before: the prior, and
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mace_weak.command.selecting.spaces import BLOCK
+from mace_weak.command.descriptor_space import BLOCK
 
 PASSES = 10  # of exchange, at most
 BETTER = 1e-9  # of a gain, by which an exchange must be better: less is rounding
@@ -103,9 +103,9 @@ def optimal(
 ) -> np.ndarray:
     """Indices (count,) of the rows (n_rows, p) that one by one gain most, then exchanged.
 
-    ``known`` (p, p) is the information before, ``allowed`` (n_rows,) says which rows may be
+    ``known`` (p, p) is the information before, ``allowed`` (n_rows,) is true for rows that may be
     chosen. A row that is exchanged leaves its place in the order to the better one. ``watch`` may
-    show the progress of a loop, of which it is told the name.
+    show the progress of a loop, whose name it gets.
     """
     information = Information(rows, known)
     free = allowed.copy()
