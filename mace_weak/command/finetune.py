@@ -264,7 +264,7 @@ class Finetuning:
         moved = {name: shift for name, shift in shifts.items() if abs(shift) > 1e-9}
         listed = ", ".join(f"{name} {shift:+.4f} eV" for name, shift in moved.items())
         together = "" if determined else " (these compositions determine only their sum)"
-        yield f"The energies of the atoms were shifted to the level of the labels: {listed}{together}."
+        yield f"The energies of the atoms were shifted to the labels' level: {listed}{together}."
         if self.structures.isolated:
             yield (
                 f"{self.structures.isolated} isolated atoms of {self.request.train} were left out: "

@@ -149,6 +149,6 @@ def require_elements(model: Model, atoms: Atoms) -> None:
     missing = set(atoms.get_chemical_symbols()) - set(model.elements)
     if missing:
         raise WeakLossError(
-            f"{atoms.get_chemical_formula()} contains {', '.join(sorted(missing))}, which the model "
-            f"does not know (only {', '.join(model.elements)}): use a model trained on all elements"
+            f"{atoms.get_chemical_formula()} contains {', '.join(sorted(missing))}, and the model "
+            f"knows only {', '.join(model.elements)}: use a model trained on these elements"
         )

@@ -177,8 +177,8 @@ def _changes(subject: Subject, foundation: str) -> Iterator[str]:
     if _lacks_energies(subject):
         yield "replace LABELLED by a file of the structures that have an energy"
     if 0 < subject.train.labels["forces"] < subject.train.count:
-        yield "it trains on the energies alone: if only some structures have forces, nequip needs NaN"
-        yield "in the others, and ignore_nan in the loss"
+        yield "it trains on the energies alone: if only some structures have forces, nequip needs"
+        yield "NaN in the others, and ignore_nan in the loss"
 
 
 def _trainable(foundation: str) -> bool:

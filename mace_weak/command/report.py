@@ -56,8 +56,8 @@ def report_trainings(paths: Sequence[Path], out: Path) -> Result:
         result.findings += findings(training)
         if training.superseded:
             result.notes.append(
-                f"{training.name} was restarted: {training.superseded} epochs of earlier starts, which "
-                "later ones repeated, are left out"
+                f"{training.name} was restarted: {training.superseded} epochs of earlier starts, "
+                "repeated by later ones, are left out"
             )
     result.written.append(save(side_by_side(trainings), out))
     return result
@@ -179,8 +179,8 @@ def ended_early(training: Training) -> Iterator[Finding]:
     if training.planned and training.epochs < training.planned and not training.may_stop:
         yield Finding(
             f"{training.name}: {training.epochs} of {training.planned} epochs are in its log",
-            "if it does not run any more: see the end of its log for the reason, and restart it from "
-            "its checkpoint",
+            "if it has stopped: see the end of its log for the reason, and restart it from its "
+            "checkpoint",
         )
 
 

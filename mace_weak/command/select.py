@@ -162,9 +162,7 @@ def choose(pool: Pool, n: int, method: str, generator: np.random.Generator) -> n
         WeakLossError: if there are too few.
     """
     allowed = ~pool.repeated
-    require_enough(
-        n, int(allowed.sum()), "with descriptors that differ from all others and labelled ones"
-    )
+    require_enough(n, int(allowed.sum()), "with different descriptors, labelled ones left out")
     if method == RANDOM:
         return generator.choice(np.flatnonzero(allowed), n, replace=False)
     if method == FARTHEST:

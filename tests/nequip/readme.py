@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datafiles import RECIPES
+from datafiles import CONFIGURATIONS
 from readme_tables import README, TESTS, roads_table
 from roads import OTHER_ROADS, ROADS
 from tables import with_table
@@ -12,7 +12,7 @@ from tables import with_table
 
 def updated() -> dict[Path, str]:
     """The READMEs as they should be."""
-    config = (RECIPES / "sparse_data" / "nequip_finetune.yaml").read_text()
+    config = (CONFIGURATIONS / "nequip_finetune.yaml").read_text()
     block = f"```yaml\n{config}```"
     return {
         README: with_table(README.read_text(), "nequip config", block),
