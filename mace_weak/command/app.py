@@ -177,7 +177,7 @@ def finetune(
 
     The network, linearised around the foundation model, is solved for the energies (and forces,
     where there are some), with the weak losses as its prior and all weights chosen by the
-    evidence. The host's own trainer then transfers the solution to an ordinary model file (of
+    evidence. The host's trainer then transfers the solution to an ordinary model file (of
     NequIP a checkpoint, for nequip-package).
 
     An interrupted call resumes where it stopped when it is repeated.
@@ -285,7 +285,7 @@ def report(
 ) -> None:
     """Compare trainings: supervised and weak parts of the loss, and the validation.
 
-    From the hosts' own logs: MACE's results file, and the metrics.csv that nequip writes with
+    From the hosts' logs: MACE's results file, and the metrics.csv that nequip writes with
     Lightning's CSVLogger. All trainings in a folder are read.
 
     Example: [bold]mace-weak report results/plain results/weak_taylor --out report.png[/]

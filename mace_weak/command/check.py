@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -29,7 +29,7 @@ from mace_weak.command.models import Model
 from mace_weak.command.output import Finding, Result, Table
 from mace_weak.command.propose import Subject, suitable_displacement, training_command
 from mace_weak.command.survey import Labelled, Survey
-from mace_weak.compositions import AtomFit, counts_of, elements_of, fit_elements
+from mace_weak.compositions import counts_of, elements_of, fit_elements
 from mace_weak.misread import ASE_KEYS, Problem, misread_by_mace, no_forces, same_forces
 from mace_weak.structures import Keys
 from mace_weak.versions import MACE, NEQUIP
@@ -73,20 +73,12 @@ def check_data(
     others = [survey for survey in (valid, test) if survey is not None]
     surveys = [train, *others]
     result = Result(tables=[contents(surveys)])
-    dtype = model.dtype if model else "float32"
-    for survey in surveys:
-        result.findings += label_findings(survey, keys, reader)
-        result.findings += misread_labels(survey, keys)
-        result.findings += size_findings(survey)
-        result.findings += duplicates(survey)
-    result.findings += unused_labels(train, reader)
+    result.findings += file_findings(surveys, keys, reader)
     if reader == MACE:
+        dtype = model.dtype if model else "float32"
         for survey in surveys[: 2 if valid else 1]:
             result.findings += misread_by_maces_reader(survey, keys, dtype=dtype)
-    for other in others:
-        result.findings += [*leaks(train, other), *unknown_elements(train, other)]
-    if len(others) == 2:
-        result.findings += leaks(others[0], others[1])
+    result.findings += split_findings(train, others)
     slope, correlation, pairs = force_energy_slope(train)
     result.findings += inconsistent_forces(slope, correlation)
     comparison = None
@@ -96,25 +88,39 @@ def check_data(
             comparison = compare(model, train)
     if comparison is not None:
         result.findings += [*check_forces(comparison), *check_energies(comparison)]
-    if comparison is None or not comparison.telling:
+    if comparison is None or not comparison.comparable:
         result.findings += total_energies_in_another_unit(train)
-    fit = fit_sample(train)
-    if fit is not None:
-        result.tables += [
-            element_table(train, fit, model, comparison),
-            residual_table(fit, comparison),
-        ]
-    subject = Subject(
-        train=train, valid=valid, foundation=foundation, model=model, comparison=comparison,
-        keys=keys, device=device,
-    )  # fmt: skip
+    result.tables += energy_tables(train, model, comparison)
     result.tables.append(scales(train, slope, correlation, pairs))
     if train.isolated_atoms and reader == MACE:
         result.notes.append(
             "MACE takes the energies of the atoms from the isolated atoms and ignores --E0s."
         )
+    subject = Subject(
+        train=train, valid=valid, foundation=foundation, model=model, comparison=comparison,
+        keys=keys, device=device,
+    )  # fmt: skip
     result.notes.append(training_command(subject))
     return result
+
+
+def file_findings(surveys: Sequence[Survey], keys: Keys, reader: str) -> Iterator[Finding]:
+    """Findings about each file by itself; ``surveys`` begin with the training file."""
+    for survey in surveys:
+        yield from label_findings(survey, keys, reader)
+        yield from misread_labels(survey, keys)
+        yield from size_findings(survey)
+        yield from duplicates(survey)
+    yield from unused_labels(surveys[0], reader)
+
+
+def split_findings(train: Survey, others: Sequence[Survey]) -> Iterator[Finding]:
+    """Findings about the split into training, validation and test."""
+    for other in others:
+        yield from leaks(train, other)
+        yield from unknown_elements(train, other)
+    if len(others) == 2:
+        yield from leaks(others[0], others[1])
 
 
 def contents(surveys: Sequence[Survey]) -> Table:
@@ -175,7 +181,7 @@ def misread_labels(survey: Survey, keys: Keys) -> Iterator[Finding]:
 
 
 def misread_by_maces_reader(survey: Survey, keys: Keys, *, dtype: str) -> Iterator[Finding]:
-    """Labels that MACE's reader misunderstands, and energies too large for the precision."""
+    """Labels that MACE's reader misreads, and energies too large for the precision."""
     missing = {"energy": survey.count - survey.labels["energy"]}
     if survey.labels["forces"]:
         alone = len(survey.isolated_atoms)
@@ -270,40 +276,44 @@ def total_energies_in_another_unit(train: Survey) -> Iterator[Finding]:
         )
 
 
-def fit_sample(train: Survey) -> AtomFit | None:
-    """The energies of the atoms that explain those of the sample best."""
+def energy_tables(train: Survey, model: Model | None, comparison: Comparison | None) -> list[Table]:
+    """The energies of the atoms, fitted to the sample and from elsewhere, and the residuals."""
     known = labelled(train)
     if not known:
-        return None
-    energies = [float(structure.labels["energy"]) for structure in known]
-    return fit_elements([structure.atoms for structure in known], energies)
+        return []
+    frames = [structure.atoms for structure in known]
+    fit = fit_elements(frames, [float(structure.labels["energy"]) for structure in known])
+    fitted = fit.by_element(elements_of(frames))
+    ambiguous = "" if fit.unique else "; these formulas do not determine them one by one"
+    rows = [["fitted atoms alone", fit.rmse]]
+    if comparison is not None:
+        rows.append(["foundation, atoms shifted", comparison.shift.rmse])
+    return [
+        Table(
+            f"Energies of the atoms (E0s), eV{ambiguous}",
+            ("element", "foundation", "shift to these labels", "isolated atoms", "fitted"),
+            element_rows(train, model, comparison, fitted),
+        ),
+        Table("Energies beyond the atoms, RMS", ("after", "meV/atom"), rows),
+    ]
+
+
+def element_rows(
+    train: Survey,
+    model: Model | None,
+    comparison: Comparison | None,
+    fitted: Mapping[str, float],
+) -> list[list[str | float | None]]:
+    """The energies of the atoms from all sources, by element."""
+    of_model = (model.atomic_energies if model else None) or {}
+    shifts = comparison.shifts if comparison else {}
+    sources = (of_model, shifts, train.isolated_atoms, fitted)
+    return [[symbol, *(one.get(symbol) for one in sources)] for symbol in sorted(train.elements)]
 
 
 def labelled(train: Survey) -> list[Labelled]:
     """The structures of the sample that have an energy."""
     return [structure for structure in train.structures if "energy" in structure.labels]
-
-
-def element_table(
-    train: Survey, fit: AtomFit, model: Model | None, comparison: Comparison | None
-) -> Table:
-    """The energies of the atoms from all sources."""
-    of_model = (model.atomic_energies if model else None) or {}
-    shifts = comparison.shifts if comparison else {}
-    fitted = fit.by_element(elements_of([structure.atoms for structure in labelled(train)]))
-    sources = (of_model, shifts, train.isolated_atoms, fitted)
-    rows = [[symbol, *(one.get(symbol) for one in sources)] for symbol in sorted(train.elements)]
-    columns = ("element", "foundation", "shift to these labels", "isolated atoms", "fitted")
-    ambiguous = "" if fit.unique else "; these formulas do not determine them one by one"
-    return Table(f"Energies of the atoms (E0s), eV{ambiguous}", columns, rows)
-
-
-def residual_table(fit: AtomFit, comparison: Comparison | None) -> Table:
-    """The residuals of the energies beyond the energies of the atoms."""
-    rows: list[list[str | float]] = [["fitted atoms alone", fit.rmse]]
-    if comparison is not None:
-        rows.append(["foundation, atoms shifted", comparison.shift.rmse])
-    return Table("Energies beyond the atoms, RMS", ("after", "meV/atom"), rows)
 
 
 def scales(train: Survey, slope: float, correlation: float, pairs: int) -> Table:

@@ -38,9 +38,9 @@ FORCE_UNITS = {
 CERTAIN = 0.2  # of the logarithm: no two units are as close
 PREDICTED = 200  # structures that the foundation model is run on
 SAME_ZERO = 0.01  # eV, of the energies of the atoms
-STILL = 0.1  # eV/Å, above which the foundation model sees forces
-UNRELATED = 0.3  # correlation below which they do not
-SAME = 0.02  # difference of correlations that says nothing
+STILL = 0.1  # eV/Å, above which the foundation model's forces are not zero
+UNRELATED = 0.3  # correlation below which forces are unrelated
+SAME = 0.02  # difference of correlations that means nothing
 RELATED = 0.7  # correlation from which the forces of two levels belong together
 
 
@@ -70,8 +70,8 @@ class Comparison:
         return self.shift.by_element(self.elements)
 
     @property
-    def telling(self) -> bool:
-        """Whether enough energies that differ are predicted to compare their units."""
+    def comparable(self) -> bool:
+        """Whether enough different energies are predicted to compare their units."""
         return len(self.structures) >= FEWEST and self.likeness.model >= VARIED
 
     @cached_property
@@ -177,7 +177,7 @@ def unsuitable_model(model: Model, surveys: Sequence[Survey]) -> Iterator[Findin
             yield Finding(
                 f"{survey.path}: in {alone} structures an atom has no neighbour within the "
                 f"foundation's cutoff, {model.cutoff:g} Å",
-                "remove them, or label the fragments by themselves: the model sees no bond there",
+                "remove them, or label the fragments alone: the model ignores such distances",
             )
 
 
@@ -221,7 +221,7 @@ def check_energies(comparison: Comparison) -> Iterator[Finding]:
             wrong=True,
         )
         return
-    if not comparison.telling:
+    if not comparison.comparable:
         return
     found = comparison.readings()
     if found and "eV" not in found:

@@ -1,4 +1,4 @@
-"""Structures beside each other: duplicates, leaks between files, forces against energies."""
+"""Comparisons between structures: duplicates, leaks between files, forces against energies."""
 
 from __future__ import annotations
 

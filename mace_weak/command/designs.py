@@ -1,6 +1,6 @@
 """Which structures to label: optimal designs of a model linear in components of descriptors.
 
-Rows stand for structures; the model is linear in them, with a normal prior on its coefficients.
+Rows represent structures; the model is linear in them, with a normal prior on its coefficients.
 The information of a choice S is M = K + Σ_S x xᵀ, where K is what is known before: the prior, and
 the structures that are labelled already. D-optimal is the choice of largest det M, A-optimal that
 of smallest tr M⁻¹. They are found one by one and then exchanged: Fedorov, *Theory of Optimal
@@ -35,10 +35,10 @@ class Information:
         self.inverse = np.linalg.inv(matrix)
         self.variances, self.squares = np.empty(len(rows)), np.empty(len(rows))
         for start in range(0, len(rows), BLOCK):
-            own = slice(start, start + BLOCK)
-            turned = rows[own] @ self.inverse
-            self.variances[own] = np.einsum("np,np->n", turned, rows[own])
-            self.squares[own] = np.einsum("np,np->n", turned, turned)
+            block = slice(start, start + BLOCK)
+            products = rows[block] @ self.inverse
+            self.variances[block] = np.einsum("np,np->n", products, rows[block])
+            self.squares[block] = np.einsum("np,np->n", products, products)
 
     def changed(
         self, index: int, sign: int, of: np.ndarray | slice

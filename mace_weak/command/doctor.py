@@ -1,4 +1,4 @@
-"""``mace-weak doctor``: whether the losses can be reached from here, and what is in the way."""
+"""``mace-weak doctor``: whether the losses can be used in this environment, and if not, why."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def roads_into(host: str) -> list[list[str]]:
     if host == NEQUIP:
         names = output_of([sys.executable, "-W", "ignore", "-c", NEQUIP_PROOF]).split()
         return [["nequip-train", "entry point nequip.extension", offered(names)]]
-    beside = Path(sys.executable).with_name(CONSOLE)
-    console = [str(beside) if beside.exists() else which(CONSOLE) or CONSOLE]
+    script = Path(sys.executable).with_name(CONSOLE)
+    console = [str(script) if script.exists() else which(CONSOLE) or CONSOLE]
     launcher = [sys.executable, "-W", "ignore", "-m", LAUNCHER]
     route = "patch with mace.losses" if is_patched() else "entry point torch.backends"
     return [
@@ -123,7 +123,7 @@ def roads_into(host: str) -> list[list[str]]:
 
 
 def losses_in_help(program: list[str]) -> list[str]:
-    """The losses that a training command of MACE takes, by its own help."""
+    """The losses that a training command of MACE accepts, by its help."""
     choices = re.search(r"--loss \{([^}]*)\}", output_of([*program, "--help"]))
     return choices[1].split(",") if choices else []
 
@@ -152,7 +152,7 @@ def is_patched() -> bool:
 
 
 def unreachable(command: str, losses: Sequence[str]) -> Iterator[Finding]:
-    """The weak losses that a command would refuse, and why."""
+    """The weak losses that a command does not accept, and why."""
     missing = [name for name in LOSS_TERMS if name not in losses]
     if not missing:
         return

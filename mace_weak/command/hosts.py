@@ -38,7 +38,7 @@ class Host(Protocol):
     COMMAND: str  # its trainer
     EPOCH: re.Pattern[str]  # with which the trainer says that an epoch ends
     PRODUCT: str  # the file that the trainer writes
-    MISSING_AS_NAN: bool  # whether NaN stands for forces that only some structures have
+    MISSING_AS_NAN: bool  # whether missing forces are given as NaN
     SUFFIXES: Sequence[str]  # of its model files; the first is added where there is none
 
     def save_foundation(self, path: str, folder: Path, *, head: str | None, device: str) -> Path:

@@ -47,7 +47,7 @@ class Training:
 
     ``losses`` are means of an epoch of the parts of the loss: ``supervised``, and ``taylor`` and
     ``spatial`` as they were added to it; a loss without weak terms is all supervised.
-    ``validation`` is what the host chooses the model by, in its own units. ``errors`` are RMSE in
+    ``validation`` is what the host chooses the model by, in its units. ``errors`` are RMSE in
     validation: ``energy`` in meV/atom, ``forces`` in meV/Å.
     """
 

@@ -28,7 +28,7 @@ class Model(Protocol):
 
     @property
     def calculator(self) -> Calculator:
-        """The host's own calculator for ASE."""
+        """The host's calculator for ASE."""
 
     @property
     def elements(self) -> Sequence[str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from mace_weak.command.models import Model
 
-# nequip's own loss of energies in place of the anchored one
+# nequip's loss of energies in place of the anchored one
 SUPERVISED_ALONE = (
     "training_module._target_=nequip.train.EMALightningModule",
     "training_module.loss._target_=nequip.train.EnergyOnlyLoss",

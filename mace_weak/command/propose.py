@@ -140,10 +140,10 @@ def _mace_flags(subject: Subject) -> Iterator[str]:
 
 def _atomic_energies_flag(subject: Subject) -> str:
     """``--E0s`` for a fine-tuning; by value for a single element, where MACE's estimate fails."""
-    own = (subject.model and subject.model.atomic_energies) or {}
-    if len(own) != 1 or subject.comparison is None:
+    energies = (subject.model and subject.model.atomic_energies) or {}
+    if len(energies) != 1 or subject.comparison is None:
         return "--E0s=estimated"
-    ((symbol, energy),) = own.items()
+    ((symbol, energy),) = energies.items()
     shifted = energy + subject.comparison.shifts[symbol]
     return f"--E0s={{{atomic_numbers[symbol]}: {shifted:.6f}}}"
 
@@ -223,10 +223,10 @@ def _model_flags(subject: Subject) -> Iterator[str]:
     if model is None:
         return
     yield from shape_overrides(model)
-    own = model.atomic_energies or dict.fromkeys(model.elements, 0.0)
+    energies = model.atomic_energies or dict.fromkeys(model.elements, 0.0)
     shift = comparison.shifts if comparison else {}
-    moved = {name: own[name] + shift.get(name, 0.0) for name in own}
-    yield f"shifts={per_type(moved | _isolated(subject))}"
+    shifted = {name: energy + shift.get(name, 0.0) for name, energy in energies.items()}
+    yield f"shifts={per_type(shifted | _isolated(subject))}"
 
 
 def _isolated(subject: Subject) -> dict[str, float]:

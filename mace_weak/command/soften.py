@@ -111,7 +111,7 @@ def with_labels(labelled: Sequence[Labelled], predicted: Sequence[Prediction]) -
 
 
 def train_on_one(model: str, old: Model, one: Labelled, settings: Settings) -> Path:
-    """Train by the host's own command; returns the new model's file.
+    """Train by the host's command; returns the new model's file.
 
     Raises:
         WeakLossError: if the command fails.

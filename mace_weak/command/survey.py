@@ -180,7 +180,7 @@ def _place(found: Survey, draw: random.Random) -> int | None:
 
 
 def pairs_of(atoms: Atoms) -> Pairs:
-    """All pairs of a molecule; in periodic structures those up to 5 Å, an atom's own images too."""
+    """All pairs of a molecule; in periodic structures those up to 5 Å, with an atom's images."""
     if not any(atoms.pbc):
         return Pairs(*np.triu_indices(len(atoms), 1), pdist(atoms.positions))
     whole = atoms.copy()
@@ -204,10 +204,10 @@ def fingerprint(atoms: Atoms, pairs: Pairs) -> np.ndarray:
     for (z, n), (other_z, other_n) in combinations_with_replacement(
         zip(numbers, counts, strict=True), 2
     ):
-        own = np.sort(distances[(low == z) & (high == other_z)])
+        part = np.sort(distances[(low == z) & (high == other_z)])
         if any(atoms.pbc):
-            own = np.append(own, np.full(NEIGHBOURS * n, SHELL))[: NEIGHBOURS * min(n, other_n)]
-        parts.append(own)
+            part = np.append(part, np.full(NEIGHBOURS * n, SHELL))[: NEIGHBOURS * min(n, other_n)]
+        parts.append(part)
     whole = np.concatenate(parts) if parts else np.empty(0)
     if len(whole) > LONGEST:
         whole = whole[np.linspace(0, len(whole) - 1, LONGEST).astype(int)]
@@ -224,19 +224,19 @@ def nearest(
     """
     width = max(1, fingerprints.shape[1])
     scale = 1.0 / np.sqrt(width)
-    own = np.ascontiguousarray(scale * fingerprints, dtype=np.float64)
-    if own.shape[1] == 0:  # single atoms
-        own = np.zeros((len(own), 1))
+    points = np.ascontiguousarray(scale * fingerprints, dtype=np.float64)
+    if points.shape[1] == 0:  # single atoms
+        points = np.zeros((len(points), 1))
     if others is None:
-        return _nearest_other(own, within)
+        return _nearest_other(points, within)
     there = scale * np.asarray(others, dtype=np.float64)
     tree = cKDTree(there if there.shape[1] else np.zeros((len(there), 1)))
-    distance, index = tree.query(own, distance_upper_bound=within)
+    distance, index = tree.query(points, distance_upper_bound=within)
     return index, distance
 
 
-def _nearest_other(own: np.ndarray, within: float) -> tuple[np.ndarray, np.ndarray]:
-    distance, index = cKDTree(own).query(own, k=2, distance_upper_bound=within)
-    itself = index[:, 0] == np.arange(len(own))
-    rows = np.arange(len(own))
+def _nearest_other(points: np.ndarray, within: float) -> tuple[np.ndarray, np.ndarray]:
+    distance, index = cKDTree(points).query(points, k=2, distance_upper_bound=within)
+    itself = index[:, 0] == np.arange(len(points))
+    rows = np.arange(len(points))
     return index[rows, itself.astype(int)], distance[rows, itself.astype(int)]
