@@ -48,7 +48,7 @@ print(*(name for name, kind in LOSS_CLASSES.items() if get_class("mace_weak.nequ
 
 
 def diagnosis() -> Result:
-    """Versions, the roads of the losses into each host, and findings."""
+    """Versions, the weak losses of each training command, and findings."""
     result = Result()
     hosts = [host for host in HOSTS if installed(host)]
     rows = [[host, installed(host), str(supported(host).specifier)] for host in HOSTS]
@@ -58,9 +58,9 @@ def diagnosis() -> Result:
         Table("Libraries", ("library", "installed"), [*libraries, ["CUDA", cuda()]])
     )
     result.findings += bad_versions(hosts)
-    roads = [road for host in hosts for road in roads_into(host)]
-    result.tables.append(Table("Roads", ("command", "by", "losses that it offers"), roads))
-    for command, _, losses in roads:
+    rows = [row for host in hosts for row in training_commands(host)]
+    result.tables.append(Table("Training commands", ("command", "extended by", "weak losses"), rows))
+    for command, _, losses in rows:
         result.findings += unreachable(command, losses.split())
     return result
 
@@ -107,8 +107,8 @@ def bad_versions(hosts: Sequence[str]) -> Iterator[Finding]:
                 )
 
 
-def roads_into(host: str) -> list[list[str]]:
-    """Each command that trains with the host, how the losses come into it, and which do."""
+def training_commands(host: str) -> list[list[str]]:
+    """Each training command of the host, how it is extended, and the weak losses that it accepts."""
     if host == NEQUIP:
         names = output_of([sys.executable, "-W", "ignore", "-c", NEQUIP_PROOF]).split()
         return [["nequip-train", "entry point nequip.extension", offered(names)]]
