@@ -59,7 +59,8 @@ def diagnosis() -> Result:
     )
     result.findings += bad_versions(hosts)
     rows = [row for host in hosts for row in training_commands(host)]
-    result.tables.append(Table("Training commands", ("command", "extended by", "weak losses"), rows))
+    columns = ("command", "extended by", "weak losses")
+    result.tables.append(Table("Training commands", columns, rows))
     for command, _, losses in rows:
         result.findings += unreachable(command, losses.split())
     return result
@@ -108,7 +109,7 @@ def bad_versions(hosts: Sequence[str]) -> Iterator[Finding]:
 
 
 def training_commands(host: str) -> list[list[str]]:
-    """Each training command of the host, how it is extended, and the weak losses that it accepts."""
+    """Each training command of the host, how it is extended, and its weak losses."""
     if host == NEQUIP:
         names = output_of([sys.executable, "-W", "ignore", "-c", NEQUIP_PROOF]).split()
         return [["nequip-train", "entry point nequip.extension", offered(names)]]
