@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mace_weak.compositions import fit_atoms
+
 FEWEST = 10  # energies that say something about a surface
 VARIED = 1e-4  # eV/atom, between structures of one composition
 # Measured in recipes/benchmark. Good models leave up to 0.5 of the energies, a wrong one all.
@@ -14,28 +16,6 @@ KNOWN = 0.7
 # 0.70 at a scale of 0.9; a wrong one has a scale of 2.0.
 FOLLOWING = 0.5  # correlation of the energies
 SCALE = 1.5  # of the model's surface, or its inverse
-
-
-class AtomFit(NamedTuple):
-    """Energies of the kinds of atoms (n_kinds,) in eV, and what they leave.
-
-    ``residuals`` (n_structures,) in eV/atom. ``unique`` is false where other energies fit as well,
-    as with a single composition: these are the smallest then.
-    """
-
-    energies: np.ndarray
-    residuals: np.ndarray
-    unique: bool
-
-
-def fit_atoms(counts: np.ndarray, energies: np.ndarray) -> AtomFit:
-    """Least squares of ``energies`` (n_structures,) in eV over numbers of atoms.
-
-    ``counts`` (n_structures, n_kinds) are those of each kind of atom.
-    """
-    solution, _, rank, _ = np.linalg.lstsq(counts, energies, rcond=None)
-    residuals = (energies - counts @ solution) / counts.sum(axis=1)
-    return AtomFit(solution, residuals, unique=int(rank) == counts.shape[1])
 
 
 class EnergyAgreement(NamedTuple):

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mace_weak.agreement import fit_atoms
+from mace_weak.compositions import fit_atoms
 
-ISOLATED = "IsolatedAtom"  # MACE's config_type of an atom that gives its element's energy
 ASE_KEYS = ("energy", "forces", "stress")
 MOST_BINDING = 12.0  # eV for an atom: no material is bound so firmly
 COARSE = 0.1  # share of what energies differ by that rounding may take

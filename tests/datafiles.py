@@ -19,6 +19,7 @@ from mace_weak.versions import MACE, NEQUIP, installed
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 QUICKSTART = RECIPES / "quickstart"
+CONFIGURATIONS = RECIPES.parent / "mace_weak" / "configurations"
 FOUNDATION_MOLECULES = ("CH3CH2OH", "CH3OH", "HCOOH", "H2O", "HCN")
 HOSTS = {"mace": installed(MACE), "nequip": installed(NEQUIP)}
 

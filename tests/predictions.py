@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.io import write
 
-from mace_weak.command.models import load_model
+from mace_weak.command.models import Model, load_model, predict
 
 
 def calculated(calculator: Calculator, frames: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
@@ -21,6 +21,20 @@ def calculated(calculator: Calculator, frames: Sequence[Atoms]) -> list[tuple[fl
         copy.calc = calculator
         results.append((copy.get_potential_energy(), copy.get_forces()))
     return results
+
+
+def require_same_as_calculator(model: Model, frames: Sequence[Atoms], *, tolerance: float) -> None:
+    """Check energies, forces and stresses of periodic structures against the host's calculator."""
+    expected = calculated(model.calculator, frames)
+    found = list(predict(model, frames))
+    assert len(found) == len(frames)
+    for atoms, prediction, (energy, forces) in zip(frames, found, expected, strict=True):
+        assert abs(prediction.energy - energy) < tolerance
+        np.testing.assert_allclose(prediction.forces, forces, atol=tolerance)
+        assert (prediction.stress is not None) == all(atoms.pbc)
+        if prediction.stress is not None:
+            stress = model.calculator.get_stress(atoms)
+            np.testing.assert_allclose(prediction.stress, stress, atol=tolerance)
 
 
 def softened(calculator: Calculator, frames: Sequence[Atoms], slope: float) -> list[Atoms]:

@@ -48,7 +48,8 @@ def batch_calls() -> dict[str, BatchCall]:
 
 
 def users_folder(folder: Path, train_file: Path) -> Path:
-    """A folder to call from: the recipes, and a training file under the READMEs' name."""
-    (folder / "recipes").symlink_to(ROOT / "recipes")
+    """A folder to call from: a clone, and a training file under the READMEs' name."""
+    for name in ("recipes", "mace_weak"):
+        (folder / name).symlink_to(ROOT / name)
     (folder / "train.xyz").symlink_to(train_file)
     return folder

@@ -1,1 +1,1 @@
-"""The command ``mace-weak``: what to check, select and judge around a training."""
+"""The command ``mace-weak``: check, select, fine-tune and evaluate around a training."""

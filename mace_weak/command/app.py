@@ -1,38 +1,305 @@
-"""The console command ``mace-weak`` and its subcommands."""
+"""The console command ``mace-weak``: its subcommands, their arguments and help.
+
+What a subcommand does is in the module of its name, which is imported when it is called.
+"""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from mace_weak.command import check, doctor, evaluate, finetune, report, select, soften
-from mace_weak.command.output import BAD_USE
+from mace_weak.command.arguments import (
+    TYPE_KEY,
+    AsJson,
+    Device,
+    Dtype,
+    EnergyKey,
+    ForcesKey,
+    Method,
+    Seed,
+    StressKey,
+)
+from mace_weak.command.output import USAGE_ERROR, require_writable, show
 from mace_weak.errors import WeakLossError
+from mace_weak.keys import ENERGY_KEY, FORCES_KEY, STRESS_KEY
 
 app = typer.Typer(
     name="mace-weak",
-    help="Check, select and judge around the training of MACE and NequIP.",
-    epilog="Exit status: 0 fine, 1 something was found, 2 bad use. "
-    "Loading a model file executes code stored in it: name only files that you trust.",
+    help="Check, select, fine-tune and evaluate around the training of MACE and NequIP.",
+    epilog="Exit status: 0 success, 1 with findings, 2 usage error. "
+    "Loading a model file executes code stored in it: use only files that you trust.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.command()(doctor.doctor)
-app.command()(check.check)
-app.command()(select.select)
-app.command()(finetune.finetune)
-app.command()(evaluate.evaluate)
-app.command()(soften.soften)
-app.command()(report.report)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show which hosts are installed, and check that the weak losses can be used with them.
+
+    Example: [bold]mace-weak doctor[/]
+    """
+    from mace_weak.command.doctor import diagnosis
+
+    raise typer.Exit(show(diagnosis(), as_json=as_json))
+
+
+@app.command()
+def check(
+    train: Annotated[Path, typer.Argument(help="Training structures, extended XYZ.")],
+    valid: Annotated[Path | None, typer.Option(help="Structures for validation.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Structures for the test.")] = None,
+    foundation: Annotated[
+        str | None, typer.Option(help="Model to fine-tune: a file, or the name of a MACE model.")
+    ] = None,
+    energy_key: EnergyKey = ENERGY_KEY,
+    forces_key: ForcesKey = FORCES_KEY,
+    stress_key: StressKey = STRESS_KEY,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Check training data: labels, duplicates and leaks, units, atomic energies, the foundation.
+
+    Ends with a training command to copy.
+
+    Example: [bold]mace-weak check train.xyz --foundation small[/]
+    """
+    from mace_weak.command.check import check_data
+    from mace_weak.command.models import host_of, load_model
+    from mace_weak.command.survey import survey
+    from mace_weak.structures import Keys
+    from mace_weak.versions import MACE
+
+    keys = Keys(energy_key, forces_key, stress_key)
+    result = check_data(
+        survey(train, keys),
+        survey(valid, keys) if valid else None,
+        survey(test, keys) if test else None,
+        foundation=foundation,
+        model=load_model(foundation, device=device) if foundation else None,
+        keys=keys,
+        device=device,
+        reader=host_of(foundation) if foundation else MACE,
+    )
+    raise typer.Exit(show(result, as_json=as_json))
+
+
+@app.command()
+def select(
+    pool: Annotated[Path, typer.Argument(help="Structures to choose from, extended XYZ.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many to choose.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Model that gives the descriptors: a file, or the name of a MACE model. Not "
+            "needed for random."
+        ),
+    ] = None,
+    labelled: Annotated[
+        Path | None, typer.Option(help="Structures that are labelled already, extended XYZ.")
+    ] = None,
+    method: Annotated[Method, typer.Option(help="How to choose.")] = Method.D_OPTIMAL,
+    out: Annotated[Path, typer.Option(help="File to write to.")] = Path("selected.xyz"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Even if it exists.")] = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose the structures to label from a pool that has no labels.
+
+    For a linear model on the descriptors, d-optimal minimises the volume of the uncertainty of its
+    coefficients, a-optimal the variance of its predictions averaged over the pool; farthest spreads
+    the choice over the descriptors. All take structures into account that are labelled already.
+
+    Example: [bold]mace-weak select pool.xyz --n 50 --model small --out to_label.xyz[/]
+    """
+    from mace_weak.command.models import load_model
+    from mace_weak.command.output import require_new
+    from mace_weak.command.select import require_descriptors, select_structures
+
+    require_new(out, inputs=[pool, *([labelled] if labelled else [])], overwrite=overwrite)
+    require_writable(out)
+    require_descriptors(method.value, model=model, labelled=labelled)
+    precision = dtype.value if dtype else ""
+    result = select_structures(
+        pool,
+        n,
+        model=load_model(model, device=device, dtype=precision) if model else None,
+        labelled=labelled,
+        method=method.value,
+        seed=seed,
+        out=out,
+    )
+    if model:
+        result.notes.append(f"The descriptors are those of the model {model}.")
+    raise typer.Exit(show(result, as_json=as_json))
+
+
+@app.command()
+def finetune(
+    foundation: Annotated[
+        str,
+        typer.Argument(
+            help="Model to fine-tune: a file of MACE or NequIP, or the name of a MACE model."
+        ),
+    ],
+    train: Annotated[Path, typer.Argument(help="Structures with energies, extended XYZ.")],
+    out: Annotated[Path, typer.Option(help="Model file to write.")],
+    test: Annotated[
+        Path | None, typer.Option(help="Labelled structures to compare before and after.")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Head to fine-tune, of a model that has several.")
+    ] = None,
+    energy_key: EnergyKey = ENERGY_KEY,
+    forces_key: ForcesKey = FORCES_KEY,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start again, even if the file exists.")
+    ] = False,
+    seed: Seed = 1,
+    device: Device = "cpu",
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            help="GB for the gradients; default: 4, on a GPU three quarters of what is free.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a model of MACE or NequIP on a few energies, in closed form.
+
+    The network, linearised around the foundation model, is solved for the energies (and forces,
+    where there are some), with the weak losses as its prior and all weights chosen by the
+    evidence. The host's trainer then transfers the solution to an ordinary model file (of
+    NequIP a checkpoint, for nequip-package).
+
+    An interrupted call resumes where it stopped when it is repeated.
+
+    Example: [bold]mace-weak finetune small train.xyz --out tuned.model --test test.xyz[/]
+    """
+    from mace_weak.command.finetune import Request, finetune_model
+    from mace_weak.structures import Keys
+
+    request = Request(
+        foundation=foundation, train=train, out=out, test=test, head=head,
+        keys=Keys(energy_key, forces_key), overwrite=overwrite, seed=seed, device=device,
+        memory=memory,
+    )  # fmt: skip
+    raise typer.Exit(show(finetune_model(request), as_json=as_json))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model file of MACE or NequIP.")],
+    test: Annotated[Path, typer.Argument(help="Structures that no training saw, extended XYZ.")],
+    before: Annotated[
+        str | None, typer.Option(help="The model before the fine-tuning, to compare with.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page and its figures.")] = Path(
+        "evaluation"
+    ),
+    energy_key: EnergyKey = ENERGY_KEY,
+    forces_key: ForcesKey = FORCES_KEY,
+    stress_key: StressKey = STRESS_KEY,
+    type_key: Annotated[str, typer.Option(help="Key of the type of configuration.")] = TYPE_KEY,
+    probes: Annotated[
+        int, typer.Option(min=0, help="Structures for Taylor residuals and closed paths.")
+    ] = 20,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the dynamics, K.")] = 300.0,
+    steps: Annotated[int, typer.Option(min=0, help="Of the dynamics, 0.5 fs each.")] = 1000,
+    seed: Seed = 1,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a model: errors, softening, Taylor residuals, closed paths, dynamics; with figures.
+
+    Example: [bold]mace-weak evaluate tuned.model test.xyz --before foundation.model[/]
+    """
+    from mace_weak.command.evaluate import Settings, evaluate_model
+    from mace_weak.structures import Keys
+
+    require_writable(out, folder=True)
+    settings = Settings(
+        keys=Keys(energy_key, forces_key, stress_key), type_key=type_key, probes=probes,
+        temperature=temperature, steps=steps, seed=seed, device=device,
+        dtype=dtype.value if dtype else "", out=out,
+    )  # fmt: skip
+    raise typer.Exit(show(evaluate_model(model, before, test, settings), as_json=as_json))
+
+
+@app.command()
+def soften(
+    model: Annotated[str, typer.Argument(help="Model file of MACE or NequIP (not compiled).")],
+    data: Annotated[Path, typer.Argument(help="Structures with energies and forces.")],
+    index: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Number of the structure in the file, from 0. [default: highest energy]"
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Steps, of one structure each.")] = 50,
+    lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = 0.001,
+    out: Annotated[
+        Path, typer.Option(help="New folder for the model, its structure and a figure.")
+    ] = Path("softened"),
+    energy_key: EnergyKey = ENERGY_KEY,
+    forces_key: ForcesKey = FORCES_KEY,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Correct a soft potential: fine-tune on one structure, compare the force slope on all others.
+
+    After Deng et al., arXiv:2405.07105. The structure is that of the highest energy per atom
+    beyond what its composition explains.
+
+    Example: [bold]mace-weak soften foundation.model labelled.xyz --out softened[/]
+    """
+    from mace_weak.command.soften import Settings, soften_model
+    from mace_weak.structures import Keys
+
+    require_writable(out.parent, folder=True)
+    settings = Settings(
+        keys=Keys(energy_key, forces_key), index=index, epochs=epochs, lr=lr, device=device, out=out
+    )
+    raise typer.Exit(show(soften_model(model, data, settings), as_json=as_json))
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of trainings by MACE or NequIP, or their log files."),
+    ],
+    out: Annotated[Path, typer.Option(help="Figure to write, or a folder for report.png.")] = Path(
+        "report.png"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Compare trainings: supervised and weak parts of the loss, and the validation.
+
+    From the hosts' logs: MACE's results file, and the metrics.csv that nequip writes with
+    Lightning's CSVLogger. All trainings in a folder are read.
+
+    Example: [bold]mace-weak report results/plain results/weak_taylor --out report.png[/]
+    """
+    from mace_weak.command.report import report_trainings
+
+    require_writable(out, folder=out.is_dir())
+    raise typer.Exit(show(report_trainings(runs, out), as_json=as_json))
 
 
 def main() -> None:
-    """Run the command; wrong input ends it with one line and the status 2."""
+    """Run the command; a usage error ends it with one line and the status 2."""
     try:
         app()
     except WeakLossError as error:
         print(f"mace-weak: {error}", file=sys.stderr)
-        sys.exit(BAD_USE)
+        sys.exit(USAGE_ERROR)

@@ -9,12 +9,20 @@ import typer
 
 from mace_weak.errors import WeakLossError
 
-# the keys that both hosts' recipes use
-ENERGY_KEY, FORCES_KEY, STRESS_KEY = "REF_energy", "REF_forces", "REF_stress"
+TYPE_KEY = "config_type"  # of a structure's type of configuration
+
+
+class Method(str, Enum):
+    """How structures are chosen."""
+
+    D_OPTIMAL = "d-optimal"
+    A_OPTIMAL = "a-optimal"
+    FARTHEST = "farthest"
+    RANDOM = "random"
 
 
 class Precision(str, Enum):
-    """Of floating-point numbers."""
+    """Precision of floating-point numbers."""
 
     SINGLE = "float32"
     DOUBLE = "float64"
@@ -31,7 +39,7 @@ def usable(device: str) -> str:
 
         try:
             torch.zeros(1, device=device)
-        except Exception as error:  # of its drivers and builds, each of another kind
+        except Exception as error:  # drivers and builds fail in different ways
             reason = str(error).partition("\n")[0].partition(". ")[0]
             raise WeakLossError(
                 f"--device={device}: torch cannot compute there ({reason}): mace-weak doctor shows "
@@ -47,5 +55,7 @@ StressKey = Annotated[str, typer.Option(help="Key of the stresses (eV/Å³).")]
 Device = Annotated[
     str, typer.Option(callback=usable, help="Where the model runs: cpu, cuda or cuda:1.")
 ]
-Dtype = Annotated[Precision | None, typer.Option(help="Of a MACE model; default: its own.")]
-Seed = Annotated[int, typer.Option(help="Of what is drawn at random.")]
+Dtype = Annotated[
+    Precision | None, typer.Option(help="Precision of a MACE model; default: as it was saved.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of random numbers.")]

@@ -1,59 +1,330 @@
-"""``mace-weak check``: training data, before an hour of a GPU is spent on it."""
+"""``mace-weak check``: training data, before they are trained on."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
-import typer
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
 
-from mace_weak.command.arguments import (
-    ENERGY_KEY,
-    FORCES_KEY,
-    STRESS_KEY,
-    AsJson,
-    Device,
-    EnergyKey,
-    ForcesKey,
-    StressKey,
+from mace_weak.command.check_foundation import (
+    ENERGY_UNITS,
+    Comparison,
+    all_electron_energy,
+    check_energies,
+    check_forces,
+    compare,
+    unit_of,
+    unsuitable_model,
 )
-from mace_weak.command.output import show
+from mace_weak.command.check_geometry import (
+    duplicates,
+    force_energy_slope,
+    inconsistent_forces,
+    leaks,
+)
+from mace_weak.command.models import Model
+from mace_weak.command.output import Finding, Result, Table
+from mace_weak.command.propose import Subject, suitable_displacement, training_command
+from mace_weak.command.survey import Labelled, Survey
+from mace_weak.compositions import counts_of, elements_of, fit_elements
+from mace_weak.misread import ASE_KEYS, Problem, misread_by_mace, no_forces, same_forces
+from mace_weak.structures import Keys
+from mace_weak.versions import MACE, NEQUIP
+
+FINETUNE = "mace-weak finetune"  # reads files itself, as a host does
+# what happens where labels are missing, and how to train on stresses, by what reads the files
+WITHOUT_ENERGY = {
+    MACE: "MACE does not fit them",
+    NEQUIP: "nequip stops there, unless they hold NaN and the loss has ignore_nan",
+    FINETUNE: "it does not learn from them",
+}
+WITHOUT_FORCES = {
+    MACE: "MACE's losses weighted, universal and stress allow this; huber fits the others to zero "
+    "forces",
+    NEQUIP: "nequip needs NaN in the others, and ignore_nan in the loss",
+}
+FOR_STRESS = {
+    MACE: "add --weak_base_loss=stress (--loss=stress without weak terms) and a --stress_weight",
+    NEQUIP: "map its key to stress, and give stress a coefficient in the loss",
+    FINETUNE: "it learns from energies and forces; a training by the host can use stresses too",
+}
+OVERLAP = 0.5  # Å, shorter than any bond
+STRONG = 50.0  # eV/Å, stronger than in any structure worth a label
 
 
-def check(
-    train: Annotated[Path, typer.Argument(help="Training structures, extended XYZ.")],
-    valid: Annotated[Path | None, typer.Option(help="Structures for validation.")] = None,
-    test: Annotated[Path | None, typer.Option(help="Structures for the test.")] = None,
-    foundation: Annotated[
-        str | None, typer.Option(help="Model to fine-tune: a file, or MACE's name of one.")
-    ] = None,
-    energy_key: EnergyKey = ENERGY_KEY,
-    forces_key: ForcesKey = FORCES_KEY,
-    stress_key: StressKey = STRESS_KEY,
-    device: Device = "cpu",
-    as_json: AsJson = False,
-) -> None:
-    """Check training data: labels, duplicates and leaks, units, atomic energies, the foundation.
+def check_data(
+    train: Survey,
+    valid: Survey | None,
+    test: Survey | None,
+    *,
+    foundation: str | None,
+    model: Model | None,
+    keys: Keys,
+    device: str,
+    reader: str = MACE,
+) -> Result:
+    """Tables, findings and a training command for the files; ``model`` is the foundation's.
 
-    Ends with a training command to copy.
-
-    Example: [bold]mace-weak check train.xyz --foundation small[/]
+    ``reader`` is the host whose trainer reads the files, or ``mace-weak finetune``.
     """
-    from mace_weak.command.checking.checks import checked
-    from mace_weak.command.checking.survey import survey
-    from mace_weak.command.frames import Keys
-    from mace_weak.command.models import host_of, load_model
-    from mace_weak.versions import MACE
+    others = [survey for survey in (valid, test) if survey is not None]
+    surveys = [train, *others]
+    result = Result(tables=[contents(surveys)])
+    result.findings += file_findings(surveys, keys, reader)
+    if reader == MACE:
+        dtype = model.dtype if model else "float32"
+        for survey in surveys[: 2 if valid else 1]:
+            result.findings += misread_by_maces_reader(survey, keys, dtype=dtype)
+    result.findings += split_findings(train, others)
+    slope, correlation, pairs = force_energy_slope(train)
+    result.findings += inconsistent_forces(slope, correlation)
+    comparison = None
+    if model is not None:
+        result.findings += unsuitable_model(model, surveys)
+        if train.elements <= set(model.elements):
+            comparison = compare(model, train)
+    if comparison is not None:
+        result.findings += [*check_forces(comparison), *check_energies(comparison)]
+    if comparison is None or "eV" not in comparison.readings():
+        result.findings += total_energies_in_another_unit(train)
+    result.tables += energy_tables(train, model, comparison)
+    result.tables.append(scales(train, slope, correlation, pairs))
+    if train.isolated_atoms and reader == MACE:
+        result.notes.append(
+            "MACE takes the energies of the atoms from the isolated atoms and ignores --E0s."
+        )
+    subject = Subject(
+        train=train, valid=valid, foundation=foundation, model=model, comparison=comparison,
+        keys=keys, device=device,
+    )  # fmt: skip
+    result.notes.append(training_command(subject))
+    return result
 
-    keys = Keys(energy_key, forces_key, stress_key)
-    result = checked(
-        survey(train, keys),
-        survey(valid, keys) if valid else None,
-        survey(test, keys) if test else None,
-        foundation=foundation,
-        model=load_model(foundation, device=device) if foundation else None,
-        keys=keys,
-        device=device,
-        reader=host_of(foundation) if foundation else MACE,
-    )
-    raise typer.Exit(show(result, as_json=as_json))
+
+def file_findings(surveys: Sequence[Survey], keys: Keys, reader: str) -> Iterator[Finding]:
+    """Findings about each file by itself; ``surveys`` begin with the training file."""
+    for survey in surveys:
+        yield from label_findings(survey, keys, reader)
+        yield from misread_labels(survey, keys)
+        yield from size_findings(survey)
+        yield from duplicates(survey)
+    yield from unused_labels(surveys[0], reader)
+
+
+def split_findings(train: Survey, others: Sequence[Survey]) -> Iterator[Finding]:
+    """Findings about the split into training, validation and test."""
+    for other in others:
+        yield from leaks(train, other)
+        yield from unknown_elements(train, other)
+    if len(others) == 2:
+        yield from leaks(others[0], others[1])
+
+
+def contents(surveys: Sequence[Survey]) -> Table:
+    """What each file holds."""
+    rows = [
+        [
+            survey.path.name, survey.count, len(survey.groups), min(survey.sizes),
+            max(survey.sizes), *(survey.labels[name] for name in ("energy", "forces", "stress")),
+        ]
+        for survey in surveys
+    ]  # fmt: skip
+    columns = ("file", "structures", "formulas", "fewest atoms", "most atoms")
+    return Table("Files", (*columns, "with energy", "with forces", "with stress"), rows)
+
+
+def label_findings(survey: Survey, keys: Keys, reader: str) -> Iterator[Finding]:
+    """Labels that are absent, NaN or infinite.
+
+    MACE reads those that are absent under ASE's names as zero, which is another finding.
+    """
+    read_as_zero = ASE_KEYS if reader == MACE else ()
+    missing = survey.count - survey.labels["energy"]
+    if missing and keys.energy not in read_as_zero:
+        yield Finding(
+            f"{survey.path}: {missing} of {survey.count} structures have no energy under the key "
+            f"'{keys.energy}'",
+            f"name the key with --energy-key, or remove them: {WITHOUT_ENERGY[reader]}",
+        )
+    for name, numbers in survey.bad.items():
+        yield Finding(
+            f"{survey.path}: the {name} of {len(numbers)} structures is NaN or infinite (the first "
+            f"is {numbers[0]}, counted from 0)",
+            "correct or remove them: a single one spoils a training",
+            wrong=True,
+        )
+    some = survey.labels["forces"]
+    partly = 0 < some < survey.count - len(survey.isolated_atoms)
+    if partly and reader in WITHOUT_FORCES and keys.forces not in read_as_zero:
+        yield Finding(
+            f"{survey.path}: only {some} of {survey.count} structures have forces",
+            WITHOUT_FORCES[reader],
+        )
+
+
+def misread_labels(survey: Survey, keys: Keys) -> Iterator[Finding]:
+    """Labels that no host reads as they are meant: in the wrong place, all zero or all the same."""
+    if survey.misplaced:
+        yield Finding(
+            f"{survey.path}: the forces of {len(survey.misplaced)} structures are in the comment "
+            f"line (info; the first is {survey.misplaced[0]}, counted from 0), where no host looks",
+            f"write '{keys.forces}' as a column of the atoms (atoms.arrays)",
+            wrong=True,
+        )
+    forces = [one.labels["forces"] for one in survey.structures if "forces" in one.labels]
+    for problem, wrong in ((no_forces(forces), False), (same_forces(forces), True)):
+        if problem is not None:
+            yield _finding(survey, problem, wrong=wrong)
+
+
+def misread_by_maces_reader(survey: Survey, keys: Keys, *, dtype: str) -> Iterator[Finding]:
+    """Labels that MACE's reader misreads, and energies too large for the precision."""
+    missing = {"energy": survey.count - survey.labels["energy"]}
+    if survey.labels["forces"]:
+        alone = len(survey.isolated_atoms)
+        missing["forces"] = max(0, survey.count - alone - survey.labels["forces"])
+    if survey.misspelt:
+        yield Finding(
+            f"{survey.path}: {survey.misspelt} isolated atoms have a config_type that MACE takes "
+            "for structures to train on",
+            "write config_type=IsolatedAtom",
+        )
+    known = [one for one in labelled(survey) if one.bound]
+    if not known and survey.isolated_atoms:
+        yield Finding(
+            f"{survey.path}: there are only isolated atoms, and nothing to train on",
+            "add structures",
+            wrong=True,
+        )
+    frames = [one.atoms for one in known]
+    elements = elements_of(frames)
+    for problem in misread_by_mace(
+        missing,
+        asdict(keys),
+        survey.isolated_atoms,
+        elements=elements,
+        counts=counts_of(frames, elements),
+        totals=np.array([float(one.labels["energy"]) for one in known]),
+        dtype=dtype,
+    ):
+        yield _finding(survey, problem, wrong=True)
+
+
+def _finding(survey: Survey, problem: Problem, *, wrong: bool) -> Finding:
+    return Finding(f"{survey.path}: {problem.what}", problem.mend, wrong=wrong)
+
+
+def unused_labels(train: Survey, reader: str) -> Iterator[Finding]:
+    """Labels that the proposed training does not learn from."""
+    if known := train.labels["stress"]:
+        yield Finding(
+            f"{train.path}: the stress of {known} of {train.count} structures is not learned",
+            FOR_STRESS[reader],
+        )
+
+
+def size_findings(survey: Survey) -> Iterator[Finding]:
+    """Atoms on top of each other, and forces that are too strong."""
+    shortest = np.array(survey.shortest)
+    if shortest.min() < OVERLAP:
+        yield Finding(
+            f"{survey.path}: {int(np.sum(shortest < OVERLAP))} structures have atoms closer than "
+            f"{OVERLAP:g} Å (structure {int(shortest.argmin())}: {shortest.min():.2g} Å)",
+            "remove them, or convert the positions to Å",
+        )
+    forces = np.array(survey.largest_forces)
+    strongest = np.nanmax(forces, initial=0.0)
+    if strongest > STRONG:
+        yield Finding(
+            f"{survey.path}: {int(np.sum(forces > STRONG))} structures have forces above "
+            f"{STRONG:g} eV/Å (up to {strongest:.3g})",
+            "remove them if they are few; if they are most, convert the forces to eV/Å",
+        )
+
+
+def unknown_elements(train: Survey, other: Survey) -> Iterator[Finding]:
+    """Elements that the training structures lack."""
+    missing = other.elements - train.elements
+    if missing:
+        yield Finding(
+            f"{other.path} contains {', '.join(sorted(missing))}, which {train.path} does not",
+            "add structures with these elements to the training",
+        )
+
+
+def total_energies_in_another_unit(train: Survey) -> Iterator[Finding]:
+    """Energies that look like all-electron energies in another unit than eV."""
+    ratios = [
+        float(structure.labels["energy"])
+        / sum(all_electron_energy(symbol) for symbol in structure.atoms.get_chemical_symbols())
+        for structure in labelled(train)
+    ]
+    if not ratios or np.ptp(ratios) > abs(np.median(ratios)):
+        return
+    unit = unit_of(float(np.median(ratios)), ENERGY_UNITS)
+    if unit not in (None, "eV"):
+        light = train.elements <= set(chemical_symbols[: atomic_numbers["Ne"] + 1])
+        yield Finding(
+            f"{train.path}: the energies look like total energies in {unit}",
+            "convert them to eV"
+            if light
+            else "convert them to eV, unless they are without core electrons and in eV already",
+            wrong=light,
+        )
+
+
+def energy_tables(train: Survey, model: Model | None, comparison: Comparison | None) -> list[Table]:
+    """The energies of the atoms, fitted to the sample and from elsewhere, and the residuals."""
+    known = labelled(train)
+    if not known:
+        return []
+    frames = [structure.atoms for structure in known]
+    fit = fit_elements(frames, [float(structure.labels["energy"]) for structure in known])
+    fitted = fit.by_element(elements_of(frames))
+    ambiguous = "" if fit.unique else "; these formulas do not determine them one by one"
+    rows = [["fitted atoms alone", fit.rmse]]
+    if comparison is not None:
+        rows.append(["foundation, atoms shifted", comparison.shift.rmse])
+    return [
+        Table(
+            f"Energies of the atoms (E0s), eV{ambiguous}",
+            ("element", "foundation", "shift to these labels", "isolated atoms", "fitted"),
+            element_rows(train, model, comparison, fitted),
+        ),
+        Table("Energies beyond the atoms, RMS", ("after", "meV/atom"), rows),
+    ]
+
+
+def element_rows(
+    train: Survey,
+    model: Model | None,
+    comparison: Comparison | None,
+    fitted: Mapping[str, float],
+) -> list[list[str | float | None]]:
+    """The energies of the atoms from all sources, by element."""
+    of_model = (model.atomic_energies if model else None) or {}
+    shifts = comparison.shifts if comparison else {}
+    sources = (of_model, shifts, train.isolated_atoms, fitted)
+    return [[symbol, *(one.get(symbol) for one in sources)] for symbol in sorted(train.elements)]
+
+
+def labelled(train: Survey) -> list[Labelled]:
+    """The structures of the sample that have an energy."""
+    return [structure for structure in train.structures if "energy" in structure.labels]
+
+
+def scales(train: Survey, slope: float, correlation: float, pairs: int) -> Table:
+    """Lengths, forces, and how forces and energies agree."""
+    rows: list[list[Any]] = [
+        ["shortest distance, Å", min(train.shortest)],
+        ["suitable displacement, Å", suitable_displacement(train)],
+        ["largest force, eV/Å", max(train.largest_forces)],
+        ["energies per coordinate of the atoms", train.labels["energy"] / train.coordinates],
+        ["close pairs of structures", pairs],
+        ["their energies against the work of the forces, slope", slope],
+        ["the same, correlation", correlation],
+    ]
+    return Table("Scales", ("quantity", "value"), [row for row in rows if np.isfinite(row[1])])

@@ -1,4 +1,4 @@
-"""``mace-weak doctor``: whether the losses can be reached from here, and what is in the way."""
+"""``mace-weak doctor``: whether the losses can be used in this environment, and if not, why."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
-import typer
 from packaging.requirements import Requirement
 
-from mace_weak.command.arguments import AsJson
-from mace_weak.command.output import Finding, Result, Table, show
+from mace_weak.command.output import Finding, Result, Table
 from mace_weak.errors import WeakLossError
 from mace_weak.losses import LOSS_TERMS
 from mace_weak.mace.activation import OPT_OUT
@@ -49,16 +47,8 @@ print(*(name for name, kind in LOSS_CLASSES.items() if get_class("mace_weak.nequ
 """
 
 
-def doctor(as_json: AsJson = False) -> None:
-    """Tell which hosts are here, and prove that the weak losses are reachable.
-
-    Example: [bold]mace-weak doctor[/]
-    """
-    raise typer.Exit(show(diagnosis(), as_json=as_json))
-
-
 def diagnosis() -> Result:
-    """Versions, the roads of the losses into each host, and findings."""
+    """Versions, the weak losses of each training command, and findings."""
     result = Result()
     hosts = [host for host in HOSTS if installed(host)]
     rows = [[host, installed(host), str(supported(host).specifier)] for host in HOSTS]
@@ -68,9 +58,10 @@ def diagnosis() -> Result:
         Table("Libraries", ("library", "installed"), [*libraries, ["CUDA", cuda()]])
     )
     result.findings += bad_versions(hosts)
-    roads = [road for host in hosts for road in roads_into(host)]
-    result.tables.append(Table("Roads", ("command", "by", "losses that it offers"), roads))
-    for command, _, losses in roads:
+    commands = [row for host in hosts for row in training_commands(host)]
+    columns = ("command", "extended by", "weak losses")
+    result.tables.append(Table("Training commands", columns, commands))
+    for command, _, losses in commands:
         result.findings += unreachable(command, losses.split())
     return result
 
@@ -117,13 +108,13 @@ def bad_versions(hosts: Sequence[str]) -> Iterator[Finding]:
                 )
 
 
-def roads_into(host: str) -> list[list[str]]:
-    """Each command that trains with the host, how the losses come into it, and which do."""
+def training_commands(host: str) -> list[list[str]]:
+    """Each training command of the host, how it is extended, and its weak losses."""
     if host == NEQUIP:
         names = output_of([sys.executable, "-W", "ignore", "-c", NEQUIP_PROOF]).split()
         return [["nequip-train", "entry point nequip.extension", offered(names)]]
-    beside = Path(sys.executable).with_name(CONSOLE)
-    console = [str(beside) if beside.exists() else which(CONSOLE) or CONSOLE]
+    script = Path(sys.executable).with_name(CONSOLE)
+    console = [str(script) if script.exists() else which(CONSOLE) or CONSOLE]
     launcher = [sys.executable, "-W", "ignore", "-m", LAUNCHER]
     route = "patch with mace.losses" if is_patched() else "entry point torch.backends"
     return [
@@ -133,7 +124,7 @@ def roads_into(host: str) -> list[list[str]]:
 
 
 def losses_in_help(program: list[str]) -> list[str]:
-    """The losses that a training command of MACE takes, by its own help."""
+    """The losses that a training command of MACE accepts, by its help."""
     choices = re.search(r"--loss \{([^}]*)\}", output_of([*program, "--help"]))
     return choices[1].split(",") if choices else []
 
@@ -162,7 +153,7 @@ def is_patched() -> bool:
 
 
 def unreachable(command: str, losses: Sequence[str]) -> Iterator[Finding]:
-    """The weak losses that a command would refuse, and why."""
+    """The weak losses that a command does not accept, and why."""
     missing = [name for name in LOSS_TERMS if name not in losses]
     if not missing:
         return

@@ -1,63 +1,205 @@
-"""``mace-weak evaluate``: errors of a model, and how its energy surface behaves."""
+"""``mace-weak evaluate``: errors of a model and tests of its surface; a page with figures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import numpy as np
+from ase import Atoms
+from matplotlib.figure import Figure
 
-from mace_weak.command.arguments import (
-    ENERGY_KEY,
-    FORCES_KEY,
-    STRESS_KEY,
-    AsJson,
-    Device,
-    Dtype,
-    EnergyKey,
-    ForcesKey,
-    Seed,
-    StressKey,
+from mace_weak.command.figures import energy_drift, parity, taylor, write_page
+from mace_weak.command.model_errors import Predicted, error_tables, errors_of, with_labels
+from mace_weak.command.models import Model, load_model, predict
+from mace_weak.command.output import Finding, Result, Table, progress
+from mace_weak.command.surface import (
+    Trajectory,
+    by_length,
+    constant_energy,
+    loop_work,
+    taylor_residuals,
 )
-from mace_weak.command.output import require_writable, show
+from mace_weak.compositions import fit_elements
+from mace_weak.errors import WeakLossError
+from mace_weak.structures import Keys, evenly, is_isolated_atom, read_labelled
 
-TYPE_KEY = "config_type"
+CERTAIN = 3.0  # standard errors from which a slope is too far from 1
+SOFT = 0.05  # of the slope: less does not matter
+CONSERVATIVE = 0.01  # work around a closed path, of that along it
 
 
-def evaluate(
-    model: Annotated[str, typer.Argument(help="Model file of MACE or NequIP.")],
-    test: Annotated[Path, typer.Argument(help="Structures that no training saw, extended XYZ.")],
-    before: Annotated[
-        str | None, typer.Option(help="The model before the fine-tuning, to compare with.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the page and its pictures.")] = Path(
-        "evaluation"
-    ),
-    energy_key: EnergyKey = ENERGY_KEY,
-    forces_key: ForcesKey = FORCES_KEY,
-    stress_key: StressKey = STRESS_KEY,
-    type_key: Annotated[str, typer.Option(help="Key of the type of configuration.")] = TYPE_KEY,
-    probes: Annotated[
-        int, typer.Option(min=0, help="Structures for Taylor residuals and closed paths.")
-    ] = 20,
-    temperature: Annotated[float, typer.Option(min=0, help="Of the dynamics, K.")] = 300.0,
-    steps: Annotated[int, typer.Option(min=0, help="Of the dynamics, 0.5 fs each.")] = 1000,
-    seed: Seed = 1,
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    as_json: AsJson = False,
-) -> None:
-    """Judge a model: errors, softening, Taylor residuals, closed paths, dynamics; with pictures.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Options of ``mace-weak evaluate``."""
 
-    Example: [bold]mace-weak evaluate tuned.model test.xyz --before foundation.model[/]
+    keys: Keys
+    type_key: str
+    probes: int
+    temperature: float
+    steps: int
+    seed: int
+    device: str
+    dtype: str
+    out: Path
+
+
+def evaluate_model(model: str, before: str | None, test: Path, settings: Settings) -> Result:
+    """All tables and findings, and the page that shows them; isolated atoms are left out.
+
+    Raises:
+        WeakLossError: if no structures are left, or none has a label whose key was given.
     """
-    from mace_weak.command.frames import Keys
-    from mace_weak.command.judging.judgement import Settings, judge
+    labelled = read_labelled(test, settings.keys)
+    frames = [atoms for _, atoms, _ in labelled if not is_isolated_atom(atoms)]
+    if not frames:
+        raise WeakLossError(f"'{test}' has only isolated atoms: give structures to evaluate on")
+    require_given_labels(frames, settings.keys, test)
+    models = {
+        name: load_model(path, device=settings.device, dtype=settings.dtype)
+        for name, path in (("before", before), ("model", model))
+        if path is not None
+    }
+    found = {
+        name: with_labels(
+            frames,
+            progress(predict(loaded, frames), f"{name}: errors", total=len(frames)),
+            settings.keys,
+        )
+        for name, loaded in models.items()
+    }
+    result = Result(tables=error_tables(found, settings.type_key))
+    result.findings += unlabelled(found["model"], settings.keys)
+    result.findings += soft(found["model"])
+    if "before" in found:
+        result.findings += worse(found["model"], found["before"])
+    figures = {"parity": parity(found)}
+    probes = evenly(frames, settings.probes)
+    if probes:
+        figures["Taylor residuals"] = probe(models, probes, settings.seed, result)
+    if settings.steps:
+        figures["dynamics"] = run_dynamics(models, found["model"], settings, result)
+    title = f"{model} on {test}" + (f", before: {before}" if before else "")
+    result.written += write_page(settings.out, title, result.tables, result.findings, figures)
+    return result
 
-    require_writable(out, folder=True)
-    settings = Settings(
-        keys=Keys(energy_key, forces_key, stress_key), type_key=type_key, probes=probes,
-        temperature=temperature, steps=steps, seed=seed, device=device,
-        dtype=dtype.value if dtype else "", out=out,
-    )  # fmt: skip
-    raise typer.Exit(show(judge(model, before, test, settings), as_json=as_json))
+
+def require_given_labels(frames: Sequence[Atoms], keys: Keys, path: Path) -> None:
+    """Check that some structure has each label whose key is not the default one.
+
+    Raises:
+        WeakLossError: if none has.
+    """
+    for field in fields(keys):
+        key = getattr(keys, field.name)
+        given = key != getattr(Keys(), field.name)
+        if given and all(keys.label(atoms, field.name) is None for atoms in frames):
+            raise WeakLossError(
+                f"no structure of '{path}' has the {field.name} '{key}': name another key by "
+                f"--{field.name}-key"
+            )
+
+
+def unlabelled(structures: Sequence[Predicted], keys: Keys) -> Iterator[Finding]:
+    """No labels to measure errors by."""
+    if not any(structure.labels for structure in structures):
+        yield Finding(
+            f"no structure has a label under the keys '{keys.energy}', '{keys.forces}' and "
+            f"'{keys.stress}', so there are no errors",
+            "give them by --energy-key, --forces-key and --stress-key",
+        )
+
+
+def soft(structures: Sequence[Predicted]) -> Iterator[Finding]:
+    """A slope of the forces that differs from 1 with certainty."""
+    errors = errors_of(structures)
+    slope, uncertainty = errors.slope, errors.slope_error
+    if abs(slope - 1) > max(SOFT, CERTAIN * uncertainty):
+        what = "soft" if slope < 1 else "stiff"
+        yield Finding(
+            f"the model is too {what}: predicted forces are {slope:.3f}"
+            + ("" if np.isnan(uncertainty) else f" ± {uncertainty:.3f}")
+            + " of the reference",
+            "add a structure of high energy with forces to the training (mace-weak soften)",
+        )
+
+
+def worse(structures: Sequence[Predicted], before: Sequence[Predicted]) -> Iterator[Finding]:
+    """Errors that grew by the fine-tuning."""
+    new, old = errors_of(structures), errors_of(before)
+    if new.force_rmse > old.force_rmse:
+        yield Finding(
+            f"the force error grew from {old.force_rmse:.4g} to {new.force_rmse:.4g} meV/Å",
+            "train with --loss=weak_taylor, or at a lower learning rate",
+        )
+    if new.energy_rmse_about_mean > old.energy_rmse_about_mean:
+        yield Finding(
+            f"the energy error, without its mean, grew from {old.energy_rmse_about_mean:.4g} to "
+            f"{new.energy_rmse_about_mean:.4g} meV/atom",
+            "give more energies, or train at a lower learning rate",
+        )
+
+
+def probe(
+    models: Mapping[str, Model], frames: Sequence[Atoms], seed: int, result: Result
+) -> Figure:
+    """Taylor residuals and closed paths: adds their tables and findings, returns the figure."""
+    residuals = {
+        name: taylor_residuals(frames, model.calculator, seed=seed)
+        for name, model in models.items()
+    }
+    if "before" in models:
+        residuals["difference of both"] = residuals["model"] - residuals["before"]
+    curves = {name: by_length(values) for name, values in residuals.items()}
+    lengths = next(iter(curves.values()))
+    columns = ("of", *(f"{length:g} Å" for length in lengths))
+    rows = [[name, *curve.values()] for name, curve in curves.items()]
+    result.tables.append(Table("Taylor residuals, meV/atom", columns, rows))
+    rows = []
+    for name, model in models.items():
+        work, scale = loop_work(frames, model.calculator, seed=seed)
+        rows.append([name, work, scale])
+        if work > CONSERVATIVE * scale:
+            result.findings.append(
+                Finding(
+                    f"{name}: its forces do work around closed paths, {work:.3g} meV/atom, "
+                    f"{100 * work / scale:.2g} % of the work along them",
+                    "use a model whose forces are the gradient of its energy, or --dtype float64",
+                )
+            )
+    columns = ("model", "around closed paths", "along them")
+    result.tables.append(Table("Work of the forces, meV/atom", columns, rows))
+    return taylor(curves)
+
+
+def lowest(structures: Sequence[Predicted]) -> Atoms:
+    """The structure of lowest energy per atom, beyond what its composition explains."""
+    frames = [structure.atoms for structure in structures]
+    energies = [structure.prediction.energy for structure in structures]
+    return frames[int(np.argmin(fit_elements(frames, energies).residuals))]
+
+
+def run_dynamics(
+    models: Mapping[str, Model], structures: Sequence[Predicted], settings: Settings, result: Result
+) -> Figure:
+    """A short run at constant energy: adds its table and findings, returns the figure."""
+    start = lowest(structures)
+    trajectories: dict[str, Trajectory] = {}
+    for name, model in progress(models.items(), "dynamics", total=len(models)):
+        trajectories[name] = constant_energy(
+            start, model.calculator, temperature=settings.temperature, steps=settings.steps,
+            seed=settings.seed,
+        )  # fmt: skip
+        if trajectories[name].failed:
+            result.findings.append(
+                Finding(
+                    f"{name}: a bond broke after {trajectories[name].time:.3g} ps at "
+                    f"{settings.temperature:g} K",
+                    "the model is wrong there: label structures of this trajectory",
+                )
+            )
+    rows = [[name, run.time, run.failed, run.drift] for name, run in trajectories.items()]
+    columns = ("model", "time, ps", "a bond broke", "drift, meV/atom/ps")
+    result.tables.append(Table(f"Dynamics, {settings.temperature:g} K", columns, rows))
+    return energy_drift(trajectories)

@@ -1,71 +1,333 @@
-"""``mace-weak finetune``: fine-tuning in closed form, without a learning rate."""
+"""``mace-weak finetune``: a fine-tuning in closed form, from the files to the model."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import numpy as np
 
-from mace_weak.command.arguments import (
-    ENERGY_KEY,
-    FORCES_KEY,
-    STRESS_KEY,
-    AsJson,
-    Device,
-    EnergyKey,
-    ForcesKey,
-    Seed,
+from mace_weak.agreement import EnergyAgreement, energy_agreement
+from mace_weak.command.arguments import TYPE_KEY
+from mace_weak.command.check import FINETUNE, check_data
+from mace_weak.command.finetune_files import (
+    LABELS,
+    LESSONS,
+    VALIDATION,
+    Structures,
+    Work,
+    open_work,
+    read_training,
+    require_same,
+    write_labels,
+    write_lessons,
 )
-from mace_weak.command.output import show
+from mace_weak.command.hosts import Host, Parametric, finetuning_host, named_by_host, run_trainer
+from mace_weak.command.model_errors import error_tables, with_labels
+from mace_weak.command.models import Model, load_model, predict, reading
+from mace_weak.command.output import Finding, Result, Table, counter, progress
+from mace_weak.command.survey import survey
+from mace_weak.losses import FORCES, SPATIAL, TAYLOR
+from mace_weak.structures import Keys, is_isolated_atom, read_structures
+from mace_weak.tangent.fit import Account, Settings, Tangent
+from mace_weak.tangent.labels import Labels, Predicted, without_atoms
+from mace_weak.tangent.storage import solved
+from mace_weak.tangent.teaching import COPIES, Schedule, Task, training_on_labels
+
+SOLUTION, OUTPUT = "solution.npz", "training.txt"
+CPU_MEMORY = 4.0  # GB
+GPU_SHARE = 0.75
+WORDS = {
+    TAYLOR: "keeps the curvature of the foundation model (Taylor term)",
+    SPATIAL: "keeps it at displaced positions too (spatial term)",
+    FORCES: "keeps the forces of the foundation model (order 0)",
+}
+STRENGTHS = ((0.03, "hardly"), (1.0, "lightly"), (100.0, "clearly"), (float("inf"), "firmly"))
 
 
-def finetune(
-    foundation: Annotated[
-        str,
-        typer.Argument(help="Model to fine-tune: a file of MACE or NequIP, or MACE's name of one."),
-    ],
-    train: Annotated[Path, typer.Argument(help="Structures with energies, extended XYZ.")],
-    out: Annotated[Path, typer.Option(help="Model file to write.")],
-    test: Annotated[
-        Path | None, typer.Option(help="Labelled structures to compare before and after.")
-    ] = None,
-    head: Annotated[
-        str | None, typer.Option(help="Head to fine-tune, of a model that has several.")
-    ] = None,
-    energy_key: EnergyKey = ENERGY_KEY,
-    forces_key: ForcesKey = FORCES_KEY,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew, even if the file exists.")
-    ] = False,
-    seed: Seed = 1,
-    device: Device = "cpu",
-    memory: Annotated[
-        float | None,
-        typer.Option(
-            min=0.01,
-            help="GB for the gradients; default: 4, on a GPU three quarters of what is free.",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Fine-tune a model of MACE or NequIP on a few energies, in closed form.
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Arguments of ``mace-weak finetune``."""
 
-    The network, linearised around the foundation model, is solved for the energies (and forces,
-    where there are some), with the weak losses as its prior and all weights chosen by the
-    evidence. The host's own trainer then carries the solution into an ordinary model file (of
-    NequIP a checkpoint, for nequip-package).
+    foundation: str
+    train: Path
+    out: Path
+    test: Path | None
+    head: str | None
+    keys: Keys
+    overwrite: bool
+    seed: int
+    device: str
+    memory: float | None
 
-    Called again after an interruption, it goes on.
 
-    Example: [bold]mace-weak finetune small train.xyz --out tuned.model --test test.xyz[/]
+def finetune_model(request: Request) -> Result:
+    """Write the model; returns tables, findings and the files that were written.
+
+    Raises:
+        WeakLossError: if an argument, a file or a label cannot be used, or the trainer fails.
     """
-    from mace_weak.command.finetuning.run import Request, finetuned
-    from mace_weak.command.frames import Keys
+    host = finetuning_host(request.foundation)
+    request = replace(request, out=named_by_host(request.out, host))
+    inputs = [path for path in (request.train, request.test) if path is not None]
+    work = open_work(request.out, inputs=inputs, overwrite=request.overwrite)
+    with work.timed("checks"):
+        structures = read_training(request.train, request.keys)
+        contents = contents_of(request)
+        require_same(work, contents)
+        with reading(request.foundation):
+            start = host.save_foundation(
+                request.foundation, work.folder, head=request.head, device=request.device
+            )
+        foundation = load_model(str(start), device=request.device)
+        result = findings_of(request, foundation)
+    if any(finding.wrong for finding in result.findings):
+        result.notes.append("Nothing was trained: correct the errors above first.")
+        work.clear()
+        return result
+    work.mark(contents)
+    Finetuning(request, work, host, start, foundation, structures).run(result)
+    return result
 
-    request = Request(
-        foundation=foundation, train=train, out=out, test=test, head=head,
-        keys=Keys(energy_key, forces_key, STRESS_KEY), overwrite=overwrite, seed=seed,
-        device=device, memory=memory,
+
+def contents_of(request: Request) -> dict[str, object]:
+    """What the work depends on, by the names that messages use."""
+    file = Path(request.foundation)
+    return {
+        "foundation model": _digest(file) if file.is_file() else request.foundation,
+        "training file": _digest(request.train),
+        "head": request.head,
+        "key": [request.keys.energy, request.keys.forces],
+        "seed": request.seed,
+    }
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def findings_of(request: Request, foundation: Model) -> Result:
+    """The findings of ``mace-weak check`` on the files."""
+    test = survey(request.test, request.keys) if request.test else None
+    found = check_data(
+        survey(request.train, request.keys), None, test,
+        foundation=request.foundation, model=foundation, keys=request.keys, device=request.device,
+        reader=FINETUNE,
     )  # fmt: skip
-    raise typer.Exit(show(finetuned(request), as_json=as_json))
+    return Result(findings=found.findings)
+
+
+@dataclass
+class Finetuning:
+    """One fine-tuning by a host, from the file ``start``, which holds the ``foundation`` model."""
+
+    request: Request
+    work: Work
+    host: Host
+    start: Path
+    foundation: Model
+    structures: Structures
+
+    def run(self, result: Result) -> None:
+        frames = self.structures.frames
+        with self.work.timed("solution"):
+            model = self.host.parametric_model(self.foundation, frames)
+            with counter("foundation", total=len(frames)) as done:
+                start = model.predicted(done)
+            labels = self.labels(model, start)
+            tangent = self.solution(model, labels)
+        agreement = self.agreement(labels, start)
+        decided = not_in_closed_form(tangent.account, agreement)
+        with self.work.timed("training"):
+            if decided is None:
+                self.distil(model, tangent, start, labels)
+            else:
+                result.findings.append(decided)
+                self.train_on_labels(labels, anchored=not agreement.another_surface)
+            shifts = self.by_element(self.shifts_of_trained())
+            self.host.save_product(self.work.folder, self.request.out, shifts)
+        result.written.append(self.request.out)
+        result.tables += [chosen_table(tangent.account), expected_table(tangent.account, decided)]
+        result.tables += self.tested()
+        rows = [[part, round(spent, 1)] for part, spent in self.work.seconds.items()]
+        result.tables.append(Table("Time", ("part", "s"), rows))
+        result.notes += self.notes(shifts, determined=labels.atoms_determined)
+
+    def labels(self, model: Parametric, start: Predicted) -> Labels:
+        """The labels relative to the model."""
+        structures = self.structures
+        return Labels.beyond(start, model.counts, structures.energies, structures.forces)
+
+    def solution(self, model: Parametric, labels: Labels) -> Tangent:
+        """The tangent model, solved or as an earlier call left it."""
+        settings = Settings(seed=self.request.seed, memory=self.memory())
+        with counter("gradients", total=len(labels)) as done:
+            return solved(model, labels, settings, self.work.folder / SOLUTION, progress=done)
+
+    def memory(self) -> float:
+        """Bytes that the gradients may take."""
+        import torch
+
+        if self.request.memory is not None:
+            return 1e9 * self.request.memory
+        if self.request.device.startswith("cuda"):
+            return GPU_SHARE * torch.cuda.mem_get_info(self.request.device)[0]
+        return 1e9 * CPU_MEMORY
+
+    def distil(self, model: Parametric, tangent: Tangent, start: Predicted, labels: Labels) -> None:
+        """Let the host's trainer learn from the tangent model."""
+        frames = self.structures.frames
+        if not self.work.has(LESSONS):
+            with counter("lessons", total=len(frames)) as done:
+                write_lessons(
+                    self.work.folder, self.structures, model=model, tangent=tangent, start=start,
+                    labels=labels, seed=self.request.seed, progress=done,
+                )  # fmt: skip
+        task = self.task(LESSONS, VALIDATION, self.host.distilling(len(frames) * (1 + COPIES)))
+        self.train(task, self.host.distilling_arguments(self.foundation, task))
+
+    def shifts_of_trained(self) -> np.ndarray:
+        """Shifts of the atoms' energies (eV) from the trained model to the labels.
+
+        It was trained on the foundation model's level, as a constant is learned only slowly.
+        """
+        product = str(self.work.folder / self.host.PRODUCT)
+        trained = load_model(product, device=self.request.device)
+        model = self.host.parametric_model(trained, self.structures.frames)
+        with counter("energies", total=len(self.structures.frames)) as done:
+            return without_atoms(self.labels(model, model.predicted(done)))[0]
+
+    def agreement(self, labels: Labels, start: Predicted) -> EnergyAgreement:
+        """How the foundation model's energies agree with the labels."""
+        known = np.isfinite(labels.energies)
+        energies = (self.structures.energies[known], start.energies[known])
+        return energy_agreement(labels.counts[known], *energies)
+
+    def train_on_labels(self, labels: Labels, *, anchored: bool) -> None:
+        """Train on the labels themselves instead, with the anchored Taylor loss or without."""
+        some_forces = write_labels(
+            self.work.folder, self.structures, labels=labels,
+            missing_as_nan=self.host.MISSING_AS_NAN,
+        )  # fmt: skip
+        n_labelled = int(np.sum(np.isfinite(self.structures.energies)))
+        schedule = training_on_labels(n_labelled, anchored=anchored)
+        task = self.task(LABELS, LABELS, schedule, forces=some_forces)
+        arguments = self.host.arguments_on_labels(self.foundation, task, anchored=anchored)
+        self.train(task, arguments)
+
+    def task(self, train: str, valid: str, schedule: Schedule, *, forces: bool = True) -> Task:
+        """The input of the host's trainer, by names of files in the work folder."""
+        folder = self.work.folder.resolve()
+        return Task(
+            foundation=self.start.resolve(), folder=folder, train=folder / train,
+            valid=folder / valid, forces=forces, schedule=schedule,
+            device=self.request.device, seed=self.request.seed,
+        )  # fmt: skip
+
+    def train(self, task: Task, arguments: Sequence[str]) -> None:
+        """Run the host's trainer, which keeps the folder locked even if this process is killed."""
+        if self.work.has(self.host.PRODUCT):
+            return
+        run_trainer(
+            self.host.COMMAND, arguments, self.work.folder / OUTPUT,
+            epochs=task.schedule.epochs, epoch=self.host.EPOCH, kept_open=[self.work.lock],
+        )  # fmt: skip
+
+    def by_element(self, shifts: np.ndarray) -> dict[str, float]:
+        """Shifts of the atoms' energies by element, eV."""
+        return dict(zip(self.foundation.elements, shifts.tolist(), strict=True))
+
+    def tested(self) -> list[Table]:
+        """Errors on the test file before and after."""
+        if self.request.test is None:
+            return []
+        test = read_structures(self.request.test)
+        frames = [atoms for atoms in test if not is_isolated_atom(atoms)]
+        models = {
+            "foundation model": self.foundation,
+            "finetuned": load_model(str(self.request.out), device=self.request.device),
+        }
+        with self.work.timed("test"):
+            found = {
+                name: with_labels(
+                    frames,
+                    progress(predict(model, frames), f"testing the {name}", total=len(frames)),
+                    self.request.keys,
+                )
+                for name, model in models.items()
+            }
+        return error_tables(found, TYPE_KEY)
+
+    def notes(self, shifts: Mapping[str, float], *, determined: bool) -> Iterator[str]:
+        moved = {name: shift for name, shift in shifts.items() if abs(shift) > 1e-9}
+        listed = ", ".join(f"{name} {shift:+.4f} eV" for name, shift in moved.items())
+        together = "" if determined else " (these compositions determine only their sum)"
+        yield f"The energies of the atoms were shifted to the labels' level: {listed}{together}."
+        if self.structures.isolated:
+            yield (
+                f"{self.structures.isolated} isolated atoms of {self.request.train} were left out: "
+                "the energies of the atoms follow from the other structures."
+            )
+        yield f"Intermediate files are in {self.work.folder}; they are no longer needed."
+
+
+def not_in_closed_form(account: Account, agreement: EnergyAgreement) -> Finding | None:
+    """Why the closed form is not used, if it is not."""
+    settled = f"these labels determine {100 * account.explained:.0f} % of the forces' variance"
+    if agreement.another_surface:
+        if account.trusted_anew:
+            return None
+        return Finding(
+            f"the foundation model leaves {agreement}: it disagrees with your labels, and "
+            f"{settled}, too little for the closed form from there: the model was trained without "
+            "an anchor instead",
+            "choose another foundation model, or label more structures or forces",
+        )
+    if account.trusted:
+        return None
+    return Finding(
+        f"{settled}, too little for the closed form: the model was trained with the anchored loss "
+        "(weak_taylor) instead",
+        "label more structures of the same kind, or a few with forces: one is worth as many "
+        "labels as it has coordinates",
+    )
+
+
+def chosen_table(account: Account) -> Table:
+    """Noise, force scale and weights."""
+    choice = account.choice
+    rows: list[list[object]] = [
+        ["labels", account.energies, "energies"],
+        ["what a linear correction leaves", 1e3 * choice.noise, "meV/√atoms, taken as noise"],
+        [
+            "forces of the foundation model are off by",
+            1e3 * account.foundation_force_error,
+            "meV/Å, as the energies suggest",
+        ],
+        ["forces of the correction", 1e3 * account.force_change, "meV/Å"],
+    ]
+    if account.force_components:
+        rows.insert(1, ["labels", account.force_components, "components of forces"])
+        rows.insert(3, ["noise of the forces", 1e3 * choice.force_noise, "meV/Å"])
+    rows += [
+        [f"weight of {term}", weight, f"{_strength(weight)} {WORDS[term]}"]
+        for term, weight in choice.weights.items()
+    ]
+    return Table("What the evidence chose", ("quantity", "value", "meaning"), rows)
+
+
+def _strength(weight: float) -> str:
+    return next(word for limit, word in STRENGTHS if weight < limit)
+
+
+def expected_table(account: Account, decided: Finding | None) -> Table:
+    """Errors to expect, before any test."""
+    rows = [
+        ["energies, meV/atom", 1e3 * account.energy_error, "each predicted from the others"],
+        ["forces, meV/Å", 1e3 * account.force_error, "posterior, near the training structures"],
+    ]
+    if decided is not None:
+        rows = [[what, value, "of the closed form, which was not used"] for what, value, _ in rows]
+    return Table("Errors to expect (RMSE)", ("of", "value", "how"), rows)

@@ -1,4 +1,4 @@
-"""Models of either host, from files that the user names.
+"""Models of either host: loaded from files, and their predictions.
 
 Loading a model file executes code stored in it.
 """
@@ -10,15 +10,14 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+from ase.calculators.calculator import Calculator
 
-from mace_weak.command.frames import bare
 from mace_weak.errors import WeakLossError
+from mace_weak.structures import Prediction, bare
 from mace_weak.versions import MACE, NEQUIP, NEQUIP_NET, installed, supported
 
 NEQUIP_SUFFIXES = (".ckpt", ".nequip.zip", ".nequip.pth", ".nequip.pt2")
@@ -29,7 +28,7 @@ class Model(Protocol):
 
     @property
     def calculator(self) -> Calculator:
-        """The host's own calculator for ASE."""
+        """The host's calculator for ASE."""
 
     @property
     def elements(self) -> Sequence[str]:
@@ -45,19 +44,13 @@ class Model(Protocol):
 
     @property
     def atomic_energies(self) -> Mapping[str, float] | None:
-        """Energies of the atoms in the model, eV, if it tells them."""
+        """Energies of the atoms in the model, eV; None if the file does not give them."""
+
+    def predictions(self, frames: Iterable[Atoms]) -> Iterator[Prediction]:
+        """Energies, forces and stresses, in the order of the structures and in batches of them."""
 
     def descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
         """Invariant features of the atoms, averaged in each structure: (n_frames, n_features)."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Energy in eV, forces (n_atoms, 3) in eV/Å, stress (6,) in eV/Å³ of a periodic structure."""
-
-    energy: float
-    forces: np.ndarray
-    stress: np.ndarray | None = None
 
 
 def host_of(path: str) -> str:
@@ -67,7 +60,7 @@ def host_of(path: str) -> str:
 
 
 def require_host(path: str) -> None:
-    """Check that the host of a model file is here.
+    """Check that the host of a model file is installed.
 
     Raises:
         WeakLossError: if it is not.
@@ -81,11 +74,11 @@ def require_host(path: str) -> None:
 
 
 def load_model(path: str, *, device: str = "cpu", dtype: str = "") -> Model:
-    """The model in a file, or a host's foundation model of that name.
+    """The model in a file, or a foundation model by its name.
 
-    That is ``small``, ``medium`` … of MACE, ``nequip.net:group/model:version`` of nequip.
+    The name is ``small``, ``medium`` … of MACE, ``nequip.net:group/model:version`` of nequip.
 
-    ``dtype`` is MACE's ``float32`` or ``float64``; nequip's models keep their own.
+    ``dtype`` is MACE's ``float32`` or ``float64``; nequip's models keep their precision.
 
     Raises:
         WeakLossError: if the host is not installed, or it cannot read the file.
@@ -103,7 +96,7 @@ def load_model(path: str, *, device: str = "cpu", dtype: str = "") -> Model:
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """While a model file is read: its host is quiet, and failures say which file it is.
+    """While a model file is read: silence its host, and name the file in errors.
 
     Raises:
         WeakLossError: if it cannot be read.
@@ -122,7 +115,7 @@ def reading(path: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the hosts say while they load from the output, which may be JSON."""
+    """Keep the hosts' messages out of the output, which may be JSON."""
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
@@ -133,33 +126,18 @@ def _quiet() -> Iterator[None]:
 
 
 def predict(model: Model, frames: Iterable[Atoms]) -> Iterator[Prediction]:
-    """Predictions of the host's own calculator, one structure at a time.
+    """Predictions for structures in their order, computed in batches.
 
     Raises:
         WeakLossError: if a structure has an element that the model does not know, or the model
             gives no forces.
     """
-    for atoms in frames:
-        require_elements(model, atoms)
-        copy = bare(atoms)
-        copy.calc = model.calculator
-        energy = float(copy.get_potential_energy())
-        try:
-            forces = np.array(copy.get_forces())
-        except PropertyNotImplementedError as error:
-            raise WeakLossError(
-                "the model gives energies only: take the same model with forces"
-            ) from error
-        yield Prediction(energy, forces, _stress(copy))
+    return model.predictions(bare(_known(model, atoms)) for atoms in frames)
 
 
-def _stress(atoms: Atoms) -> np.ndarray | None:
-    if not all(atoms.pbc):
-        return None
-    try:
-        return np.array(atoms.get_stress())
-    except PropertyNotImplementedError:
-        return None
+def _known(model: Model, atoms: Atoms) -> Atoms:
+    require_elements(model, atoms)
+    return atoms
 
 
 def require_elements(model: Model, atoms: Atoms) -> None:
@@ -171,6 +149,6 @@ def require_elements(model: Model, atoms: Atoms) -> None:
     missing = set(atoms.get_chemical_symbols()) - set(model.elements)
     if missing:
         raise WeakLossError(
-            f"{atoms.get_chemical_formula()} has {', '.join(sorted(missing))}, and the model knows "
-            f"only {', '.join(model.elements)}: take a model trained on these elements"
+            f"{atoms.get_chemical_formula()} contains {', '.join(sorted(missing))}, and the model "
+            f"knows only {', '.join(model.elements)}: use a model trained on these elements"
         )

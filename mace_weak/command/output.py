@@ -1,22 +1,24 @@
-"""What a subcommand has to say, printed as tables or as JSON, and its exit status."""
+"""The output of a subcommand: tables and findings, or JSON; its exit status; progress bars."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, TypeVar
 
 from mace_weak.errors import WeakLossError
 
-FINE, FINDING, BAD_USE = 0, 1, 2
+SUCCESS, FINDING, USAGE_ERROR = 0, 1, 2
 
-WIDE = 160  # columns, where no terminal says how many it has
+WIDE = 160  # columns, where the output is not a terminal
 
 Value = str | int | float | bool | None
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something doubtful, and how to mend it; ``wrong`` data must not be trained on as they are."""
+    """A problem, and how to solve it; data that are ``wrong`` must not be trained on."""
 
     problem: str
     mend: str
@@ -42,7 +44,7 @@ class Finding:
 
 @dataclass
 class Result:
-    """What a subcommand found: tables, findings, files that it wrote, and text to copy."""
+    """Of a subcommand: tables, findings, files that it wrote, and text to copy."""
 
     tables: list[Table] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -51,7 +53,7 @@ class Result:
 
     @property
     def status(self) -> int:
-        return FINDING if self.findings else FINE
+        return FINDING if self.findings else SUCCESS
 
     def as_json(self) -> str:
         content = {
@@ -96,13 +98,13 @@ def _print(result: Result) -> None:
         console.print(f"[bold red]finding[/] {escape(finding.problem)}", soft_wrap=True)
         console.print(f"        {escape(finding.mend)}", soft_wrap=True)
     for path in result.written:
-        console.print(f"written {escape(str(path))}", soft_wrap=True)
+        console.print(f"wrote   {escape(str(path))}", soft_wrap=True)
     if not result.findings:
-        console.print("[green]nothing found that needs mending[/]")
+        console.print("[green]no findings[/]")
 
 
 def as_text(value: Value) -> str:
-    """As a table shows a value: numbers with five digits, nothing for none."""
+    """A value in a table: numbers with five digits, nothing for None and NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
@@ -138,3 +140,41 @@ def require_writable(out: Path, *, folder: bool = False) -> None:
             pass
     except OSError as error:
         raise WeakLossError(f"'{out}' cannot be written ({error}): name another --out") from error
+
+
+def require_new(out: Path, *, inputs: Sequence[Path], overwrite: bool) -> None:
+    """Check that a file may be written.
+
+    Raises:
+        WeakLossError: if it is an input, or exists and is not to be overwritten.
+    """
+    if out.resolve() in [path.resolve() for path in inputs]:
+        raise WeakLossError(f"'{out}' is an input and would be overwritten: name another --out")
+    if out.exists() and not overwrite:
+        raise WeakLossError(f"'{out}' exists: name another --out, or add --overwrite")
+
+
+@contextmanager
+def counter(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar; the function is called with how many more are done."""
+    with _bar() as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
+def progress(items: Iterable[Item], what: str, *, total: int | None = None) -> Iterator[Item]:
+    """``items``, with a progress bar in a terminal."""
+    with _bar() as bar:
+        yield from bar.track(items, total=total, description=what)
+
+
+def _bar() -> Any:
+    """On the standard error, so that the output stays clean."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )  # fmt: skip
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

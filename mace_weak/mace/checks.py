@@ -7,7 +7,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,25 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.io import iread
-from ase.io.formats import UnknownFileTypeError
 from mace.tools import torch_geometric
 
 from mace_weak.displacements import ADVERSARIAL
 from mace_weak.errors import WeakLossError
-from mace_weak.misread import (
-    ISOLATED,
-    Problem,
-    misread_by_mace,
-    no_forces,
-    same_forces,
-    unplaced,
-)
+from mace_weak.misread import Problem, misread_by_mace, no_forces, same_forces
 from mace_weak.options import WeakOptions
+from mace_weak.structures import Keys, is_isolated_atom, read_labelled, spelled_as_by_mace
 from mace_weak.versions import installed
 
 REPLAY_HEAD = "pt_head"
-LABELS = ("energy", "forces", "stress", "virials")
+LABELS = tuple(field.name for field in fields(Keys))
 # MACE's losses that ignore the weights of labels, and so fit what is missing to zero
 UNWEIGHTED = {"huber": ("energy", "forces", "stress"), "l1l2energyforces": ("forces",)}
 PACKED_SUFFIXES = (".h5", ".hdf5", ".lmdb", ".aselmdb", ".db")
@@ -66,7 +58,7 @@ class LabelledFrames:
     def add(self, atoms: Atoms, labels: Mapping[str, np.ndarray]) -> None:
         self.frames += 1
         symbols = atoms.get_chemical_symbols()
-        isolated = len(atoms) == 1 and atoms.info.get("config_type") == ISOLATED
+        isolated = is_isolated_atom(atoms) and spelled_as_by_mace(atoms)
         energy = labels.get("energy")
         if isolated:
             self.isolated[symbols[0]] = None if energy is None else float(energy)
@@ -84,14 +76,14 @@ class LabelledFrames:
             possible = not isolated and (label in ("energy", "forces") or any(atoms.pbc))
             self.missing[label] += possible and label not in labels
 
-    def problems(self, keys: Mapping[str, str], *, dtype: str) -> Iterator[Problem]:
+    def problems(self, keys: Keys, *, dtype: str) -> Iterator[Problem]:
         """What a training would read as something else."""
         if problem := same_forces(self.forces):
             yield problem
         elements = sorted(self.elements)
         yield from misread_by_mace(
             {label: self.missing[label] for label in ("energy", "forces")},
-            keys,
+            asdict(keys),
             self.isolated,
             elements=elements,
             counts=np.array([[own[symbol] for symbol in elements] for own in self.compositions]),
@@ -126,7 +118,7 @@ def check_training_files(
         if found.frames and not found.counts["energy"]:
             raise WeakLossError(
                 f"no frame of {', '.join(train_files)} (head {head}) has an energy under the key "
-                f"'{keys['energy']}': set --energy_key"
+                f"'{keys.energy}': set --energy_key"
             )
         for problem in found.problems(keys, dtype=args.default_dtype):
             raise WeakLossError(f"{', '.join(train_files)} (head {head}): {problem}")
@@ -153,56 +145,29 @@ def missing_label(label: str, count: int, where: str, base_loss: str) -> WeakLos
     )
 
 
-def count_labels(path: str, keys: dict[str, str], found: LabelledFrames) -> None:
+def count_labels(path: str, keys: Keys, found: LabelledFrames) -> None:
     """Add to ``found`` the labels in a file that ASE reads; others are left to MACE.
 
     Raises:
-        WeakLossError: if the file is missing or unreadable, or a label is NaN or infinite.
+        WeakLossError: if the file is missing or unreadable, or a label is invalid, NaN or infinite.
     """
     if not Path(path).exists():
         raise WeakLossError(f"there is no file '{path}'")
     if _is_packed(path):
         return
-    before = found.frames
-    try:
-        for number, atoms in enumerate(iread(path, index=":")):
-            if problem := unplaced(atoms.positions, atoms.cell.array):
-                raise WeakLossError(f"'{path}', frame {number} (counted from 0): {problem}")
-            labels = _labels_of(atoms, keys, path, number)
-            found.add(atoms, labels)
-            for label, value in labels.items():
-                if not np.all(np.isfinite(value)):
-                    raise WeakLossError(
-                        f"'{path}', frame {number} (counted from 0): its {label} (key "
-                        f"'{keys[label]}') is NaN or infinite: correct or remove the frame"
-                    )
-    except WeakLossError:
-        raise
-    except (OSError, UnknownFileTypeError, LookupError, TypeError, ValueError) as error:
-        raise WeakLossError(
-            f"'{path}' cannot be read from frame {found.frames - before} (counted from 0): {error}"
-        ) from error
-
-
-def _labels_of(atoms: Atoms, keys: dict[str, str], path: str, number: int) -> dict[str, np.ndarray]:
-    try:
-        return dict(_labels(atoms, keys))
-    except WeakLossError as error:
-        raise WeakLossError(f"'{path}', frame {number} (counted from 0): {error}") from error
-
-
-def _labels(atoms: Atoms, keys: dict[str, str]) -> Iterator[tuple[str, np.ndarray]]:
-    if keys["forces"] in atoms.info:
-        raise WeakLossError(
-            f"its forces stand in the comment line (info), where MACE does not look: write "
-            f"'{keys['forces']}' as a column of the atoms (atoms.arrays)"
-        )
-    for label, key in keys.items():
-        value = (atoms.arrays if label == "forces" else atoms.info).get(key)
-        if value is None and atoms.calc is not None:
-            value = atoms.calc.results.get(key)
-        if value is not None:
-            yield label, np.asarray(value, dtype=float)
+    for place, atoms, labels in read_labelled(Path(path), keys):
+        if keys.forces in atoms.info:
+            raise WeakLossError(
+                f"{place}: its forces are in the comment line (info), where MACE does not look: "
+                f"write '{keys.forces}' as a column of the atoms (atoms.arrays)"
+            )
+        found.add(atoms, labels)
+        for label, value in labels.items():
+            if not np.all(np.isfinite(value)):
+                raise WeakLossError(
+                    f"{place}: its {label} (key '{getattr(keys, label)}') is NaN or infinite: "
+                    "correct or remove the structure"
+                )
 
 
 def _heads(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -211,13 +176,15 @@ def _heads(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return ast.literal_eval(args.heads) if isinstance(args.heads, str) else dict(args.heads)
 
 
-def _keys_of(args: argparse.Namespace, settings: Mapping[str, Any]) -> dict[str, str]:
+def _keys_of(args: argparse.Namespace, settings: Mapping[str, Any]) -> Keys:
     """The names of a head's labels, which MACE takes from its settings rather than the flags."""
     own = {**settings.get("info_keys", {}), **settings.get("arrays_keys", {})}
-    return {
-        label: own.get(label, settings.get(f"{label}_key", getattr(args, f"{label}_key")))
-        for label in LABELS
-    }
+    return Keys(
+        **{
+            label: own.get(label, settings.get(f"{label}_key", getattr(args, f"{label}_key")))
+            for label in LABELS
+        }
+    )
 
 
 def _paths(files: Any) -> list[str]:

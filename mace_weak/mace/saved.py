@@ -5,7 +5,7 @@ Loading a model file executes the code pickled in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
 from mace.calculators import MACECalculator, mace_mp, mace_off, mace_omol
 from mace.calculators.foundations_models import mace_mp_urls
 from mace.data import AtomicData, config_from_atoms
@@ -22,6 +23,7 @@ from mace.tools import AtomicNumberTable
 from mace.tools.torch_geometric.batch import Batch
 
 from mace_weak.errors import WeakLossError
+from mace_weak.structures import Prediction, batch_atoms, in_batches
 
 MACE_OFF = {f"{size}_off": size for size in ("small", "medium", "large")}
 MACE_OMOL = "mace_omol"
@@ -57,6 +59,26 @@ class SavedModel:
         head = self.calculator.available_heads.index(self.calculator.head)
         return dict(zip(self.elements, energies[head].tolist(), strict=True))
 
+    def predictions(self, frames: Iterable[Atoms]) -> Iterator[Prediction]:
+        """Energies, forces and stresses of structures without labels, in batches."""
+        for batch in in_batches(frames, most_atoms=batch_atoms(self.calculator.device)):
+            yield from self._predicted(batch)
+
+    def _predicted(self, frames: Sequence[Atoms]) -> Iterator[Prediction]:
+        periodic = [all(atoms.pbc) for atoms in frames]
+        batch = self._batch(frames)
+        output = self.model(batch.to_dict(), compute_stress=any(periodic))
+        if output.get("forces") is None:
+            raise WeakLossError("the model predicts energies only: use the same model with forces")
+        energies = output["energy"].tolist()
+        forces = output["forces"].detach().split([len(atoms) for atoms in frames])
+        stresses = output.get("stress")
+        for place, is_periodic in enumerate(periodic):
+            stress = None
+            if is_periodic and stresses is not None:
+                stress = full_3x3_to_voigt_6_stress(stresses[place].detach().cpu().numpy())
+            yield Prediction(energies[place], forces[place].cpu().numpy(), stress)
+
     def descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
         """Invariant features of all layers, averaged over atoms: (n_frames, n_features)."""
         batch = self._batch(frames)
@@ -84,12 +106,18 @@ def graphs_of(
     saved: SavedModel, frames: Sequence[Atoms], *, dtype: torch.dtype = torch.float64
 ) -> list[AtomicData]:
     """Structures as MACE's models read them, without labels."""
-    table = AtomicNumberTable([int(number) for number in saved.calculator.z_table.zs])
+    calculator = saved.calculator
+    table = AtomicNumberTable([int(number) for number in calculator.z_table.zs])
     previous = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         return [
-            AtomicData.from_config(config_from_atoms(atoms), z_table=table, cutoff=saved.cutoff)
+            AtomicData.from_config(
+                config_from_atoms(atoms, head_name=calculator.head),
+                z_table=table,
+                cutoff=saved.cutoff,
+                heads=calculator.available_heads,
+            )
             for atoms in frames
         ]
     finally:

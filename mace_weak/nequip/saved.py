@@ -5,7 +5,7 @@ Loading a model file executes code stored in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress
 from e3nn.o3 import Irreps
 from nequip.data import AtomicDataDict
 from nequip.integrations.ase import NequIPCalculator
@@ -20,9 +21,11 @@ from nequip.nn.graph_model import R_MAX_KEY, TYPE_NAMES_KEY
 
 from mace_weak.errors import WeakLossError
 from mace_weak.nequip.anchor import gives_forces, without_derivatives
+from mace_weak.structures import Prediction, batch_atoms, in_batches
 from mace_weak.versions import NEQUIP_NET
 
-COMPILED_SUFFIXES = (".pth", ".pt2")
+AOT_SUFFIX = ".pt2"
+COMPILED_SUFFIXES = (".pth", AOT_SUFFIX)
 SHIFTS = "per_type_energy_scale_shift"  # nequip's name of the module with the atomic energies
 
 
@@ -33,6 +36,7 @@ class SavedModel:
     calculator: NequIPCalculator
     elements: Sequence[str]
     cutoff: float
+    most_structures: int | None = None  # in a batch
 
     @property
     def dtype(self) -> str:
@@ -55,11 +59,31 @@ class SavedModel:
         shifts = self.shifting.shifts.detach().flatten().expand(len(self.elements))
         return dict(zip(self.elements, shifts.tolist(), strict=True))
 
+    def predictions(self, frames: Iterable[Atoms]) -> Iterator[Prediction]:
+        """Energies, forces and stresses of structures without labels, in batches."""
+        most_atoms = batch_atoms(self.calculator.device)
+        for batch in in_batches(frames, most_atoms=most_atoms, most_items=self.most_structures):
+            yield from self._predicted(batch)
+
+    def _predicted(self, frames: Sequence[Atoms]) -> Iterator[Prediction]:
+        graphs = [self.calculator.atoms_to_data(atoms) for atoms in frames]
+        output = self.calculator.call_model(AtomicDataDict.batched_from_list(graphs))
+        if AtomicDataDict.FORCE_KEY not in output:
+            raise WeakLossError("the model predicts energies only: use the same model with forces")
+        energies = output[AtomicDataDict.TOTAL_ENERGY_KEY].flatten().tolist()
+        forces = output[AtomicDataDict.FORCE_KEY].detach().split([len(atoms) for atoms in frames])
+        stresses = output.get(AtomicDataDict.STRESS_KEY)
+        for place, atoms in enumerate(frames):
+            stress = None
+            if all(atoms.pbc) and stresses is not None:
+                stress = full_3x3_to_voigt_6_stress(stresses[place].detach().cpu().numpy())
+            yield Prediction(energies[place], forces[place].cpu().numpy(), stress)
+
     def descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
         """Scalar features of the last layer, averaged over atoms: (n_frames, n_features).
 
         Raises:
-            WeakLossError: if the model does not give its features.
+            WeakLossError: if the model does not tell its features.
         """
         model: Any = without_derivatives(self.calculator.model)
         graphs = [self.calculator.atoms_to_data(atoms) for atoms in frames]
@@ -87,7 +111,7 @@ def _scalars(model: Any, output: Mapping[str, torch.Tensor]) -> torch.Tensor:
         atoms = len(output[AtomicDataDict.POSITIONS_KEY])
         return features.new_zeros(atoms, features.shape[1]).index_add(0, centres, features)
     raise WeakLossError(
-        "this model does not give its features: take its package (.nequip.zip) or checkpoint "
+        "this model does not tell its features: take its package (.nequip.zip) or checkpoint "
         "(.ckpt), not a compiled model"
     )
 
@@ -110,5 +134,9 @@ def load_saved(path: str, *, device: str) -> SavedModel:
         )
     metadata = getattr(calculator.model, "metadata", None) or calculator.metadata
     return SavedModel(
-        calculator, str(metadata[TYPE_NAMES_KEY]).split(" "), float(metadata[R_MAX_KEY])
+        calculator,
+        elements=str(metadata[TYPE_NAMES_KEY]).split(" "),
+        cutoff=float(metadata[R_MAX_KEY]),
+        # nequip-compile fixes the number of structures of an AOTInductor model for ASE to one
+        most_structures=1 if path.endswith(AOT_SUFFIX) else None,
     )

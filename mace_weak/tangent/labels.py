@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mace_weak.agreement import fit_atoms
+from mace_weak.compositions import fit_atoms
 from mace_weak.errors import WeakLossError
 
 MOST_LABELS = 4000

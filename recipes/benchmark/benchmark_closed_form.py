@@ -11,7 +11,7 @@ import processes
 from benchmark_cases import Case
 from benchmark_data import Files
 
-from mace_weak.command.finetuning.lessons import LESSONS
+from mace_weak.command.finetune_files import LESSONS
 
 
 class ClosedForm:

@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.io import read, write
 from benchmark_cases import Case, Foundation, Source
 
-from mace_weak.command.frames import bare, label
+from mace_weak.structures import bare, label_value
 
 ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
 VALID_FRACTION = 0.1  # MACE wants some; nothing is chosen by them
@@ -70,10 +70,13 @@ def frames_of(source: Source, shared: Path, *, forces_needed: bool) -> list[Atom
     frames = []
     for atoms in read(source.path(shared), source.index):
         frame = bare(atoms)
-        frame.info[ENERGY] = label(atoms, source.energy_key)
+        frame.info[ENERGY] = label_value(atoms, source.energy_key)
         if frame.info[ENERGY] is None:
             raise SystemExit(f"a structure of {source.file} has no energy '{source.energy_key}'")
-        forces, stress = label(atoms, source.forces_key), label(atoms, source.stress_key)
+        forces, stress = (
+            label_value(atoms, source.forces_key),
+            label_value(atoms, source.stress_key),
+        )
         if forces is not None:
             frame.arrays[FORCES] = forces
         elif forces_needed:

@@ -9,8 +9,7 @@ import nequip_host
 from benchmark_cases import SCRATCH, Case, Data, Foundation, Method
 from benchmark_data import Files
 
-from mace_weak.command.checking.nequip_advice import per_type
-from mace_weak.command.hydra import override
+from mace_weak.command.nequip_overrides import override, per_type
 
 LONGER = 3  # epochs of a foundation model, for one of MACE's
 MODEL_SUFFIX = nequip_host.MODEL_SUFFIX

@@ -183,7 +183,7 @@ class Benchmark:
         errors = errors_of(self.predicted(model, self.test_files[data], head=head))
         stress = errors.stress_rmse
         return {
-            "energy_rmse": round(errors.energy_rmse, 3),
+            "energy_rmse": round(errors.energy_rmse_about_mean, 3),
             "force_rmse": round(errors.force_rmse, 2),
             "slope": round(errors.slope, 4),
             **({} if stress is None else {"stress_rmse": round(stress, 3)}),

@@ -12,7 +12,7 @@ import json
 
 from ase.io import read
 
-from mace_weak.command.judging.dynamics import TIME_STEP, constant_energy
+from mace_weak.command.surface import TIME_STEP, constant_energy
 
 
 def main() -> None:

@@ -11,33 +11,21 @@ Prints two tables and draws a picture of the forces.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms
-from ase.calculators.calculator import Calculator
 from ase.io import read
-from evaluate import Errors, draw_parity, errors_of, errors_table
+from evaluate import draw_parity, errors_table
 from tables import markdown_table, with_table
 from vibrations import harmonic_wavenumbers
 
-from mace_weak.command.models import load_model
+from mace_weak.command.model_errors import Errors, errors_of, with_labels
+from mace_weak.command.models import load_model, predict
+from mace_weak.structures import Keys
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"
-
-
-def errors(calculator: Calculator, frames: Sequence[Atoms]) -> Errors:
-    predicted = []
-    for frame in frames:
-        atoms = frame.copy()
-        atoms.calc = calculator
-        atoms.info["predicted_energy"] = atoms.get_potential_energy()
-        atoms.arrays["predicted_forces"] = atoms.get_forces()
-        atoms.calc = None
-        predicted.append(atoms)
-    return errors_of(predicted)
 
 
 def wavenumber_table(reference: np.ndarray, found: Mapping[str, np.ndarray]) -> str:
@@ -66,9 +54,9 @@ def main() -> None:
     wavenumbers: dict[str, np.ndarray] = {}
     for name, model in named.items():
         # in float64, which vibrations need
-        calculator = load_model(model, device=options.device, dtype="float64").calculator
-        found[name] = errors(calculator, frames)
-        wavenumbers[name] = harmonic_wavenumbers(minimum, calculator)
+        loaded = load_model(model, device=options.device, dtype="float64")
+        found[name] = errors_of(with_labels(frames, predict(loaded, frames), Keys()))
+        wavenumbers[name] = harmonic_wavenumbers(minimum, loaded.calculator)
     tables = {
         "errors": errors_table(found),
         "wavenumbers": wavenumber_table(np.array(minimum.info["wavenumbers"]), wavenumbers),

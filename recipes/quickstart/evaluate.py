@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,65 +10,42 @@ import numpy as np
 from ase import Atoms
 from tables import markdown_table
 
-from mace_weak.command.judging.slopes import force_slope
-
-
-@dataclass(frozen=True)
-class Errors:
-    """Energy errors (meV/atom), and predicted and reference force components (eV/Å).
-
-    ``stress`` are the errors of its components (meV/Å³) where it is labelled and predicted.
-    """
-
-    energy: np.ndarray
-    predicted: np.ndarray
-    reference: np.ndarray
-    stress: np.ndarray
-
-    @property
-    def energy_rmse(self) -> float:
-        """In meV/atom, after the mean error is taken off: a level of theory has its own zero."""
-        return float(np.std(self.energy))
-
-    @property
-    def force_rmse(self) -> float:
-        """In meV/Å."""
-        return float(1e3 * np.sqrt(np.mean((self.predicted - self.reference) ** 2)))
-
-    @property
-    def stress_rmse(self) -> float | None:
-        """In meV/Å³; None without labels."""
-        return float(np.sqrt(np.mean(self.stress**2))) if self.stress.size else None
-
-    @property
-    def slope(self) -> float:
-        """Of predicted against reference forces: below 1, the surface is too soft."""
-        return force_slope([self.predicted], [self.reference])
+from mace_weak.command import model_errors
+from mace_weak.command.model_errors import Errors, Predicted
+from mace_weak.structures import Prediction
 
 
 def errors_of(frames: Sequence[Atoms]) -> Errors:
     """Errors of structures that carry predictions and labels."""
-    energy = [
-        1e3 * (atoms.info["predicted_energy"] - atoms.info["REF_energy"]) / len(atoms)
-        for atoms in frames
-    ]
-    stress = [
-        1e3 * (np.ravel(atoms.info["predicted_stress"]) - np.ravel(atoms.info["REF_stress"]))
-        for atoms in frames
-        if "REF_stress" in atoms.info and "predicted_stress" in atoms.info
-    ]
-    return Errors(
-        np.array(energy),
-        np.concatenate([atoms.arrays["predicted_forces"].ravel() for atoms in frames]),
-        np.concatenate([atoms.arrays["REF_forces"].ravel() for atoms in frames]),
-        np.array(stress),
+    return model_errors.errors_of([predicted(atoms) for atoms in frames])
+
+
+def predicted(atoms: Atoms) -> Predicted:
+    """A structure's labels and predictions; stresses of nine components, or of six."""
+    stress = atoms.info.get("predicted_stress")
+    labels = {
+        "energy": np.array(atoms.info["REF_energy"]),
+        "forces": atoms.arrays["REF_forces"],
+    }
+    if "REF_stress" in atoms.info:
+        labels["stress"] = np.ravel(atoms.info["REF_stress"])
+    prediction = Prediction(
+        energy=atoms.info["predicted_energy"],
+        forces=atoms.arrays["predicted_forces"],
+        stress=None if stress is None else np.ravel(stress),
     )
+    return Predicted(atoms, labels, prediction)
 
 
 def errors_table(errors: dict[str, Errors]) -> str:
     """A row for each model."""
     rows = [
-        [name, f"{error.energy_rmse:.1f}", f"{error.force_rmse:.0f}", f"{error.slope:.2f}"]
+        [
+            name,
+            f"{error.energy_rmse_about_mean:.1f}",
+            f"{error.force_rmse:.0f}",
+            f"{error.slope:.2f}",
+        ]
         for name, error in errors.items()
     ]
     return markdown_table(["model", "energy, meV/atom", "forces, meV/Å", "force slope"], rows)
@@ -87,14 +63,16 @@ def draw_parity(errors: dict[str, Errors], path: Path) -> None:
         sharex=True,
         sharey=True,
     )
-    limit = 1.05 * max(float(np.abs(error.reference).max()) for error in errors.values())
+    references = {name: np.concatenate(error.reference).ravel() for name, error in errors.items()}
+    limit = 1.05 * max(float(np.abs(reference).max()) for reference in references.values())
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, (name, error) in zip(axes.flat, errors.items(), strict=False):
         axis.set_axis_on()
         axis.plot([-limit, limit], [-limit, limit], color="0.6", linewidth=1, zorder=0)
-        size = 4 if len(error.reference) > 500 else 16
-        axis.scatter(error.reference, error.predicted, s=size, alpha=0.3, linewidths=0)
+        reference, forces = references[name], np.concatenate(error.predicted).ravel()
+        size = 4 if len(reference) > 500 else 16
+        axis.scatter(reference, forces, s=size, alpha=0.3, linewidths=0)
         axis.set_title(f"{name}\nforce RMSE {error.force_rmse:.0f} meV/Å", fontsize=10)
         axis.set_xlim(-limit, limit)
         axis.set_ylim(-limit, limit)

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from functools import cache, partial
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,21 @@ from ase import Atoms
 from ase.io import read
 from cases import Case
 
-from mace_weak.command.atomic_energies import fit_composition
-from mace_weak.command.checking.nequip_advice import SUPERVISED_ALONE, per_type, shape_flags
-from mace_weak.command.hydra import override
 from mace_weak.command.models import Model, load_model
+from mace_weak.command.nequip_overrides import (
+    SUPERVISED_ALONE,
+    override,
+    per_type,
+    shape_overrides,
+)
+from mace_weak.compositions import counts_of, fit_atoms
 from mace_weak.nequip.train import LOSS_CLASSES
 
 HERE = Path(__file__).parent
 MODEL_SUFFIX = ".ckpt"
 FOUNDATION_EPOCHS = 60
 EPOCH = re.compile(r"Epoch (\d+):")
-CONFIGURATIONS = HERE.parent / "sparse_data"
+CONFIGURATIONS = Path(str(files("mace_weak.configurations")))
 SCRATCH = CONFIGURATIONS / "nequip_scratch.yaml"
 FINETUNE = CONFIGURATIONS / "nequip_finetune.yaml"
 FOUNDATION_MODEL = tuple(
@@ -77,7 +82,7 @@ def fine_tune(case: Case, foundation: str, options: argparse.Namespace) -> Path:
         case.name,
         FINETUNE,
         override("package", foundation),
-        *shape_flags(loaded(foundation)),
+        *shape_overrides(loaded(foundation)),
         override("train_file", options.train),
         *VALIDATION,
         f"shifts={per_type(shifts)}",
@@ -148,7 +153,7 @@ def predict(model: str, structures: Path, device: str) -> list[Atoms]:
         processes.output_of(
             processes.SCRIPTS / "nequip-train", "-cp", HERE, "-cn", "nequip_test",
             override("hydra.run.dir", folder), override("test_file", structures),
-            *shape_flags(loaded(model)),
+            *shape_overrides(loaded(model)),
             f"trainer.accelerator={accelerator(device)}",
             f"training_module.model._target_=nequip.model.{builder}",
             override(f"+training_module.model.{argument}", model),
@@ -173,7 +178,7 @@ def estimated_shifts(foundation: str, train: Path, *, device: str) -> dict[str, 
     frames = predict(foundation, train, device)
     own = loaded(foundation).atomic_energies or {}
     missing = [atoms.info["REF_energy"] - atoms.info["predicted_energy"] for atoms in frames]
-    correction = fit_composition(frames, np.array(missing), list(own)).energies
+    correction = fit_atoms(counts_of(frames, list(own)), np.array(missing)).by_element(list(own))
     return {name: own[name] + correction[name] for name in own}
 
 
@@ -181,7 +186,7 @@ def labelled_atomic_energies(structures: Path) -> dict[str, float]:
     """Energies of the atoms, eV, that explain a file's energies best."""
     frames = read(structures, ":")
     energies = np.array([atoms.info["REF_energy"] for atoms in frames])
-    return fit_composition(frames, energies, TYPES).energies
+    return fit_atoms(counts_of(frames, TYPES), energies).by_element(TYPES)
 
 
 def accelerator(device: str) -> str:

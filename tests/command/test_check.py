@@ -8,7 +8,6 @@ import misread_files
 import numpy as np
 import pytest
 from ase.build import bulk, make_supercell
-from ase.calculators.emt import EMT
 from ase.io import read
 from ase.units import Hartree, kcal, mol
 from datafiles import RECIPES
@@ -16,15 +15,18 @@ from labelled import labelled, rattled, written
 from misread_files import FILES
 from scipy.spatial.transform import Rotation
 
-from mace_weak.command.atomic_energies import fit_composition
-from mace_weak.command.checking import checks
-from mace_weak.command.checking.consistency import force_energy_slope
-from mace_weak.command.checking.fingerprints import fingerprint, nearest, pairs_of
-from mace_weak.command.checking.foundation_checks import compare
-from mace_weak.command.checking.survey import SAMPLE, survey
-from mace_weak.command.checking.units import FORCE_UNITS, all_electron_energy, unit_of
-from mace_weak.command.frames import Keys
+from mace_weak.command.check import check_data
+from mace_weak.command.check_foundation import (
+    FORCE_UNITS,
+    all_electron_energy,
+    compare,
+    unit_of,
+)
+from mace_weak.command.check_geometry import force_energy_slope
+from mace_weak.command.survey import SAMPLE, fingerprint, nearest, pairs_of, survey
+from mace_weak.compositions import counts_of, fit_atoms
 from mace_weak.errors import WeakLossError
+from mace_weak.structures import Keys, Prediction
 
 KEYS = Keys()
 AMMONIA = RECIPES / "cbs_energy_only" / "data"
@@ -32,7 +34,7 @@ AMMONIA = RECIPES / "cbs_energy_only" / "data"
 
 def checked(train, valid=None):
     read_valid = None if valid is None else survey(valid, KEYS)
-    return checks.checked(
+    return check_data(
         survey(train, KEYS), read_valid, None, foundation=None, model=None, keys=KEYS, device="cpu"
     )
 
@@ -91,7 +93,7 @@ def test_a_rotated_and_relabelled_duplicate_is_found(tmp_path):
     copy.positions = Rotation.random(rng=0).apply(copy.positions)
     frames.append(labelled(copy))
     found = problems(written(tmp_path / "train.xyz", frames))
-    assert "2 of 21 structures stand there again (as 3 and 20" in found
+    assert "2 of 21 structures are duplicates (such as 3 and 20" in found
     assert "energies differ" not in found
     frames[-1].info["REF_energy"] += 0.1
     found = problems(written(tmp_path / "train.xyz", frames))
@@ -121,8 +123,8 @@ def test_missing_and_infinite_labels_are_found(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("REF_energy", "None", "what is no energy (a number, eV): 'None': mend"),
-        ("REF_stress", np.ones(4), "what is no stress (six or nine numbers, eV/Å³): '[1. 1. 1. 1."),
+        ("REF_energy", "None", "expected a number, eV: 'None': correct"),
+        ("REF_stress", np.ones(4), "expected six or nine numbers, eV/Å³: '[1. 1. 1. 1."),
     ],
 )
 def test_a_label_that_is_none_is_refused_in_one_line(tmp_path, key, value, expected):
@@ -131,7 +133,7 @@ def test_a_label_that_is_none_is_refused_in_one_line(tmp_path, key, value, expec
     with pytest.raises(WeakLossError) as raised:
         survey(written(tmp_path / "train.xyz", frames), KEYS)
     assert "train.xyz', structure 1 (counted from 0): " in str(raised.value)
-    assert f"under the key '{key}' {expected}" in str(raised.value)
+    assert f"invalid {key.removeprefix('REF_')} under key '{key}', {expected}" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
@@ -158,7 +160,7 @@ def test_an_element_that_only_validation_has_is_found(tmp_path):
     other = rattled(5, seed=1)
     for atoms in other:
         atoms.symbols[0] = "P"
-    assert "has P" in problems(train, written(tmp_path / "valid.xyz", other))
+    assert "contains P" in problems(train, written(tmp_path / "valid.xyz", other))
 
 
 @pytest.mark.parametrize(("unit", "name"), [(Hartree, "Hartree"), (kcal / mol, "kcal/mol")])
@@ -208,12 +210,12 @@ def test_the_composition_fit_recovers_the_energies_of_the_atoms():
     frames = read(RECIPES / "quickstart" / "data" / "molecules_gfn1.xyz", ":200")
     own = {"H": -13.0, "C": -1030.0, "N": -1485.0, "O": -2042.0}
     energies = np.array([sum(own[symbol] for symbol in atoms.symbols) for atoms in frames])
-    fit = fit_composition(frames, energies, list(own))
+    fit = fit_atoms(counts_of(frames, list(own)), energies)
     assert fit.unique
-    assert fit.energies == pytest.approx(own)
+    assert fit.by_element(list(own)) == pytest.approx(own)
     assert fit.rmse < 1e-6
     same = [atoms for atoms in frames if str(atoms.symbols) == str(frames[0].symbols)]
-    alone = fit_composition(same, energies[: len(same)], sorted(set(same[0].symbols)))
+    alone = fit_atoms(counts_of(same, sorted(set(same[0].symbols))), energies[: len(same)])
     assert not alone.unique
 
 
@@ -236,7 +238,7 @@ def test_the_energies_for_each_coordinate_are_counted(tmp_path):
     atoms = len(frames[0]) + len(frames[-1])
     found = checked(written(tmp_path / "train.xyz", frames))
     scales = dict(next(table.rows for table in found.tables if table.title == "Scales"))
-    assert scales["energies for each coordinate of the atoms"] == 30 / (3 * atoms)
+    assert scales["energies per coordinate of the atoms"] == 30 / (3 * atoms)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -248,7 +250,7 @@ def test_labels_that_mace_would_misread_are_found(name, tmp_path):
         with pytest.raises(WeakLossError, match=re.escape(message)):
             survey(path, keys)
         return
-    found = checks.checked(
+    found = check_data(
         survey(path, keys), None, None, foundation=None, model=None, keys=keys, device="cpu"
     ).findings
     assert any(message in one.problem and one.wrong for one in found), found
@@ -259,7 +261,7 @@ def test_other_readers_do_not_misread(tmp_path):
     for name in ("some forces under ASE's name", "isolated atoms of one element"):
         _, keys, _ = FILES[name]
         keys = Keys(**keys)
-        found = checks.checked(
+        found = check_data(
             survey(misread_files.written(tmp_path, name), keys), None, None,
             foundation=None, model=None, keys=keys, device="cpu", reader=None,
         ).findings  # fmt: skip
@@ -285,6 +287,8 @@ def test_a_periodic_cell_of_one_atom_is_no_isolated_atom(tmp_path):
 
     class Constant:
         elements, cutoff, dtype, atomic_energies = ["Al"], 5.0, "float64", {"Al": 0.0}
-        calculator = EMT()
+
+        def predictions(self, frames):
+            return (Prediction(0.0, np.zeros((len(atoms), 3))) for atoms in frames)
 
     assert compare(Constant(), found) is not None

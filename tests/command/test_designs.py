@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from mace_weak.command.selecting.designs import (
+from mace_weak.command.descriptor_space import Space, duplicates, farthest, nearest_distances
+from mace_weak.command.designs import (
     DETERMINANT,
     TRACE,
     Criterion,
@@ -15,7 +16,6 @@ from mace_weak.command.selecting.designs import (
     information_means,
     optimal,
 )
-from mace_weak.command.selecting.spaces import Space, duplicates, farthest, nearest_distances
 
 CRITERIA = {"D": DETERMINANT, "A": TRACE}
 SQUARE = np.array([[1.0, x, y] for x in (-1, -0.5, 0, 0.5, 1) for y in (-1, -0.5, 0, 0.5, 1)])

@@ -16,9 +16,8 @@ from written_logs import (
     write_nequip,
 )
 
-from mace_weak.command.reporting.logs import read_trainings
-from mace_weak.command.reporting.overview import findings
-from mace_weak.command.reporting.training import BEFORE
+from mace_weak.command.logs import BEFORE, read_trainings
+from mace_weak.command.report import findings
 from mace_weak.errors import WeakLossError
 
 

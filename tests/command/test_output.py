@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,5 +63,15 @@ def test_the_exit_status_tells_fine_from_found_from_bad_use(tmp_path):
     broken.write_text("3\nnothing\nH 0 0\n")
     done = mace_weak("check", broken)
     assert done.returncode == 2
-    assert "cannot be read behind frame" in done.stderr
+    assert "cannot be read from structure" in done.stderr
     assert mace_weak("check", good, "--nothing").returncode == 2
+
+
+def test_help_is_fast():
+    """The heavy libraries are imported by the subcommands that need them."""
+    heavy = "{'torch', 'ase', 'numpy', 'sklearn', 'matplotlib', 'mace', 'nequip'}"
+    script = f"import sys, mace_weak.command.app; print({heavy} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"

@@ -16,9 +16,8 @@ from written_logs import (
     write_nequip,
 )
 
-from mace_weak.command.reporting.logs import read_trainings
-from mace_weak.command.reporting.overview import reported
-from mace_weak.command.reporting.training_picture import ERRORS, LOSSES, side_by_side
+from mace_weak.command.logs import read_trainings
+from mace_weak.command.report import ERRORS, LOSSES, report_trainings, side_by_side
 from mace_weak.errors import WeakLossError
 
 
@@ -65,7 +64,7 @@ def test_the_table_has_the_share_of_the_weak_terms(tmp_path):
     write_mace(tmp_path / "mace", THREE)
     parts = {"supervised": 1.0, "weak_taylor": 0.5, "weak_spatial": 0.5}
     write_nequip(tmp_path / "nequip", [nequip_epoch(epoch, 2.0, **parts) for epoch in range(3)])
-    result = reported([tmp_path], tmp_path / "pictures")
+    result = report_trainings([tmp_path], tmp_path / "pictures")
     shares = [row["weak, %"] for row in result.tables[1].records()]
     assert shares == pytest.approx([100 * 0.2 / 2.2, 50.0])
     assert result.written == [tmp_path / "pictures" / "report.png"]
@@ -76,7 +75,7 @@ def test_the_table_has_the_share_of_the_weak_terms(tmp_path):
 def test_a_picture_of_an_unknown_format_is_refused(tmp_path):
     write_mace(tmp_path, THREE)
     with pytest.raises(WeakLossError, match=r"name a \.png or \.pdf"):
-        reported([tmp_path], tmp_path / "report.doc")
+        report_trainings([tmp_path], tmp_path / "report.doc")
 
 
 def test_a_colour_has_one_meaning_in_all_panels(tmp_path):

@@ -11,8 +11,13 @@ from ase.calculators.emt import EMT
 from labelled import rattled
 from make_silicon import silicon_calculator
 
-from mace_weak.command.judging.dynamics import constant_energy
-from mace_weak.command.judging.surface import LENGTHS, by_length, loop_work, taylor_residuals
+from mace_weak.command.surface import (
+    LENGTHS,
+    by_length,
+    constant_energy,
+    loop_work,
+    taylor_residuals,
+)
 
 STIFFNESS = 10.0  # eV/Å²
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 
-from mace_weak.command.reporting.logs import read_trainings
-from mace_weak.command.reporting.overview import findings
+from mace_weak.command.logs import read_trainings
+from mace_weak.command.report import findings
 
 
 def step(epoch, loss, **parts):

@@ -21,7 +21,7 @@ def test_the_shift_between_the_levels_is_what_the_energies_need(files, foundatio
     checked = result_of("check", files.ethanol, "--foundation", foundation)
     rows = rows_of(checked, "Energies of the atoms (E0s), eV; these formulas do not "
                    "determine them one by one", "element")  # fmt: skip
-    left = rows_of(checked, "What is left of the energies", "after")
+    left = rows_of(checked, "Energies beyond the atoms, RMS", "after")
     shift = sum(
         count * rows[symbol]["shift to these labels"]
         for symbol, count in {"C": 2, "H": 6, "O": 1}.items()
@@ -87,7 +87,7 @@ def test_the_proposed_energies_of_the_atoms_are_trained_on(tmp_path, files, copp
 def test_no_anchor_is_proposed_where_the_energies_do_not_follow_it(tmp_path, files, foundation):
     upside_down = own_labels(tmp_path, files, foundation, energy_factor=-1.0)
     checked = result_of("check", upside_down, "--foundation", foundation)
-    assert "its surface is another one" in str(checked["findings"])
+    assert "it disagrees with your labels" in str(checked["findings"])
     assert set(proposed(checked)) >= WITHOUT_TERMS
 
 
@@ -117,8 +117,8 @@ def test_labels_in_another_unit_or_sign_than_the_foundations_are_found(
     ("factor", "expected"),
     [
         (lambda atoms: 2 / Hartree, "they look like Rydberg"),
-        (lambda atoms: 1 / len(atoms), "they look like eV for each atom"),
-        (lambda atoms: 1 / len(atoms) / Hartree, "they look like Hartree for each atom"),
+        (lambda atoms: 1 / len(atoms), "they look like eV per atom"),
+        (lambda atoms: 1 / len(atoms) / Hartree, "they look like Hartree per atom"),
     ],
 )
 def test_the_unit_that_would_explain_the_energies_is_named(
@@ -138,7 +138,7 @@ def test_of_molecules_of_one_size_both_units_are_named(tmp_path, files, foundati
     frames = read(files.ethanol, ":")
     labelled = relabelled(tmp_path / "train.xyz", frames, foundation, factor=1000 / 9)
     (found,) = foundation_findings(labelled, foundation)
-    assert found.endswith("they look like kJ/mol or meV for each atom")
+    assert found.endswith("they look like kJ/mol or meV per atom")
 
 
 def test_positions_in_bohr_are_found(tmp_path, files, foundation):
@@ -160,7 +160,7 @@ def foundation_findings(labelled, foundation) -> list[str]:
 
 def test_elements_that_the_foundation_lacks_are_found(files, foundation):
     found = result_of("check", files.copper, "--foundation", foundation)
-    assert "lacks Cu" in str(found["findings"])
+    assert "contains Cu, which the foundation model lacks" in str(found["findings"])
 
 
 def test_a_file_that_is_no_model_is_bad_use(files):

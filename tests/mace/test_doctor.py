@@ -15,10 +15,10 @@ from mace_weak.losses import LOSS_TERMS
 def test_a_sound_environment_has_no_findings():
     found = result_of("doctor")
     assert found["findings"] == []
-    roads = rows_of(found, "Roads", "command")
+    roads = rows_of(found, "Training commands", "command")
     assert roads["mace_run_train"]["by"] == "entry point torch.backends"
     for road in roads.values():
-        assert road["losses that it offers"].split() == list(LOSS_TERMS)
+        assert road["weak losses"].split() == list(LOSS_TERMS)
 
 
 def test_a_road_that_is_off_is_found():
@@ -27,8 +27,8 @@ def test_a_road_that_is_off_is_found():
     (finding,) = found["findings"]
     assert finding["problem"].startswith("mace_run_train does not offer weak_taylor")
     assert f"unset {' and '.join(off)}" in finding["mend"]
-    roads = rows_of(found, "Roads", "command")
-    assert roads["python -m mace_weak.mace"]["losses that it offers"].split() == list(LOSS_TERMS)
+    roads = rows_of(found, "Training commands", "command")
+    assert roads["python -m mace_weak.mace"]["weak losses"].split() == list(LOSS_TERMS)
 
 
 def test_an_environment_without_the_command_is_told(tmp_path):

@@ -226,8 +226,8 @@ def test_a_foundation_model_of_another_surface_is_trained_plainly(foundation, tm
     write(tmp_path / "train.xyz", read(ETHANOL, ":12"))
     out = tmp_path / "tuned.model"
     found = result_of("finetune", foundation, tmp_path / "train.xyz", f"--out={out}")
-    assert "its surface is another one" in found["findings"][-1]["problem"]
-    assert "trained plainly instead" in found["findings"][-1]["problem"]
+    assert "it disagrees with your labels" in found["findings"][-1]["problem"]
+    assert "trained without an anchor instead" in found["findings"][-1]["problem"]
     log = (tmp_path / "tuned.model.work" / "training.txt").read_text()
     assert "WeightedEnergyForcesLoss" in log
     assert "Weak losses" not in log

@@ -1,23 +1,27 @@
-"""What the recipes let MACE predict is what its calculator says."""
+"""Predictions by the recipes' call of MACE, and in batches, are those of its calculator."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.io import read
 from ase.stress import full_3x3_to_voigt_6_stress
 from mace.calculators import MACECalculator
 from mace_host import dtype_of, predict
-from predictions import calculated
+from predictions import calculated, require_same_as_calculator
+
+from mace_weak import structures
+from mace_weak.command.models import load_model
 
 
 @pytest.mark.parametrize("name", ["copper", "ethanol_forces"])
 def test_stress_is_predicted_where_it_is_labelled(files, foundation, copper_foundation, name):
-    structures = getattr(files, name)
+    path = getattr(files, name)
     model = str(copper_foundation if name == "copper" else foundation)
     calculator = MACECalculator(model, device="cpu", default_dtype=dtype_of(model))
-    predicted = predict(model, structures, "cpu")
-    assert len(predicted) == len(read(structures, ":"))
+    predicted = predict(model, path, "cpu")
+    assert len(predicted) == len(read(path, ":"))
     some = predicted[:3]
     for atoms, (energy, forces) in zip(some, calculated(calculator, some), strict=True):
         assert atoms.info["predicted_energy"] == pytest.approx(energy, abs=1e-4)
@@ -28,3 +32,14 @@ def test_stress_is_predicted_where_it_is_labelled(files, foundation, copper_foun
             expected = calculator.get_stress(atoms)
             np.testing.assert_allclose(stress, expected, atol=1e-5)
             assert np.abs(expected).max() > 1e-4
+
+
+def test_batches_predict_the_same_as_the_calculator(files, copper_foundation, monkeypatch):
+    """Of crystals and molecules together, whatever the sizes of the batches."""
+    crystals = read(files.copper, ":5")
+    frames = [*crystals, Atoms("Cu3", [[0, 0, 0], [0, 0, 2.4], [0, 2.2, 1]]), *crystals[:2]]
+    model = load_model(str(copper_foundation), dtype="float64")
+    require_same_as_calculator(model, frames, tolerance=1e-6)
+    for most_atoms in (1, 10**6):
+        monkeypatch.setattr(structures, "BATCH_ATOMS", most_atoms)
+        require_same_as_calculator(model, frames, tolerance=1e-6)

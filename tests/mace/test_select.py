@@ -13,11 +13,12 @@ from ase.io import read, write
 from datafiles import QUICKSTART
 from typer.testing import CliRunner
 
-from mace_weak.command.frames import bare
+from mace_weak.command import select as pools
+from mace_weak.command.app import select
+from mace_weak.command.arguments import Method
 from mace_weak.command.models import load_model
-from mace_weak.command.select import Method, select
-from mace_weak.command.selecting import pools
 from mace_weak.errors import WeakLossError
+from mace_weak.structures import bare
 
 POOL = QUICKSTART / "data" / "ethanol_pbe_test.xyz"
 
@@ -176,10 +177,10 @@ def test_bad_use_is_refused(pool, foundation, tmp_path):
     (tmp_path / "here.xyz").write_text("mine")
     cases = {
         "60 structures .* not 61": (pool, "--n=61", model, out),
-        "has Au, and the model knows only": (tmp_path / "gold.xyz", "--n=2", model, out),
+        "contains Au, and the model knows only": (tmp_path / "gold.xyz", "--n=2", model, out),
         "name another --out, or add --overwrite": (
             pool, "--n=2", model, f"--out={tmp_path / 'here.xyz'}"),
-        "is read, and would be lost": (pool, "--n=2", model, f"--out={pool}", "--overwrite"),
+        "is an input and would be": (pool, "--n=2", model, f"--out={pool}", "--overwrite"),
         "d-optimal needs descriptors": (pool, "--n=2", out),
         "--labelled needs descriptors": (
             pool, "--n=2", "--method=random", f"--labelled={pool}", out),

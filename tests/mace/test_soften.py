@@ -10,7 +10,7 @@ from mace.calculators import MACECalculator
 from predictions import calculated, softened
 from training import atomic_energies
 
-from mace_weak.command.trainer import run_trainer
+from mace_weak.command.hosts import run_trainer
 from mace_weak.errors import WeakLossError
 
 SOFT = 0.8
@@ -57,7 +57,7 @@ def test_the_errors_are_those_of_both_models_on_the_others(softening, foundation
             1e3 * (result[0] - atoms.info["REF_energy"]) / len(atoms)
             for result, atoms in zip(results, unseen, strict=True)
         ]
-        energy = rows[name]["energy beside its zero, meV/atom"]
+        energy = rows[name]["energy after its zero, meV/atom"]
         assert energy == pytest.approx(np.std(errors), rel=1e-3)
 
 

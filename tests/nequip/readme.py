@@ -1,10 +1,10 @@
-"""What follows from the code in the pages: a configuration, and the roads through NequIP."""
+"""What follows from the code in the READMEs: a configuration, and the roads through NequIP."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from datafiles import RECIPES
+from datafiles import CONFIGURATIONS
 from readme_tables import NEQUIP, SUPPORTED, roads_table
 from roads import OTHER_ROADS, ROADS
 from tables import with_table
@@ -12,7 +12,7 @@ from tables import with_table
 
 def updated() -> dict[Path, str]:
     """The pages as they should be."""
-    config = (RECIPES / "sparse_data" / "nequip_finetune.yaml").read_text()
+    config = (CONFIGURATIONS / "nequip_finetune.yaml").read_text()
     block = f"```yaml\n{config}```"
     return {
         NEQUIP: with_table(NEQUIP.read_text(), "nequip config", block),

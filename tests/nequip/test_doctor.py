@@ -10,6 +10,6 @@ from mace_weak.losses import LOSS_TERMS
 def test_a_sound_environment_has_no_findings():
     found = result_of("doctor")
     assert found["findings"] == []
-    (road,) = rows_of(found, "Roads", "command").values()
+    (road,) = rows_of(found, "Training commands", "command").values()
     assert road["command"] == "nequip-train"
-    assert road["losses that it offers"].split() == list(LOSS_TERMS)
+    assert road["weak losses"].split() == list(LOSS_TERMS)

@@ -12,13 +12,11 @@ from commands import run_command
 from console import mace_weak, proposed_words, result_of, rows_of
 from nequip.integrations.ase import NequIPCalculator
 from predictions import calculated, relabelled
-from readme_commands import ROOT
 
-from mace_weak.command.checking.advice import training_command
-from mace_weak.command.checking.subject import Subject
-from mace_weak.command.checking.survey import survey
-from mace_weak.command.frames import Keys
-from mace_weak.command.hydra import override
+from mace_weak.command.nequip_overrides import override
+from mace_weak.command.propose import Subject, training_command
+from mace_weak.command.survey import survey
+from mace_weak.structures import Keys
 
 
 def test_the_errors_are_those_of_nequips_calculator(
@@ -62,7 +60,6 @@ class Proposed:
 def proposed(*arguments) -> Proposed:
     found = result_of("check", *arguments)
     words = proposed_words(found)
-    words[words.index("$PWD/recipes/sparse_data")] = str(ROOT / "recipes" / "sparse_data")
     assert words[0] == "nequip-train"
     return Proposed(found, words)
 
@@ -70,13 +67,13 @@ def proposed(*arguments) -> Proposed:
 def test_the_proposed_training_has_no_anchor_that_knows_nothing(tmp_path, files, foundation):
     checked = proposed(files.ethanol, "--foundation", foundation)
     # the tests' foundation knows nothing of ethanol
-    assert "its surface is another one" in str(checked.found["findings"])
+    assert "it disagrees with your labels" in str(checked.found["findings"])
     assert "weak_taylor" not in checked.metrics(tmp_path)
     # the shifts move the foundation's energies to those of the labels
     tables = checked.found["tables"]
     table = next(rows for name, rows in tables.items() if name.startswith("Energies of"))
     shift = {row["element"]: row["shift to these labels"] for row in table}
-    left = rows_of(checked.found, "What is left of the energies", "after")
+    left = rows_of(checked.found, "Energies beyond the atoms, RMS", "after")
     assert 2 * shift["C"] + 6 * shift["H"] + shift["O"] < -1000  # all electrons, eV
     assert left["foundation, atoms shifted"]["meV/atom"] < 1000
 

@@ -15,12 +15,11 @@ from roads import Start
 from stock import BUILD, ENERGY_OF, energy_in, stock, without_mace_weak
 from training import changed, train
 
-from mace_weak.command.finetuning.lessons import LABELS, write_labels
-from mace_weak.command.finetuning.structures import labelled_structures
-from mace_weak.command.frames import Keys
+from mace_weak.command.finetune_files import LABELS, read_training, write_labels
+from mace_weak.command.hosts import run_trainer
 from mace_weak.command.models import load_model
-from mace_weak.command.trainer import run_trainer
 from mace_weak.nequip import finetuning as host
+from mace_weak.structures import Keys
 from mace_weak.tangent.labels import Labels
 from mace_weak.tangent.teaching import Schedule, Task
 
@@ -116,7 +115,7 @@ def test_forces_of_some_structures_are_learned_by_the_anchored_loss_too(foundati
     for atoms in frames[1:]:
         del atoms.arrays["REF_forces"]
     write(tmp_path / "train.xyz", frames)
-    structures = labelled_structures(tmp_path / "train.xyz", Keys())
+    structures = read_training(tmp_path / "train.xyz", Keys())
     nothing = Labels(np.tile([3, 0, 1, 0], (6, 1)), np.zeros(6), [None] * 6)
     assert write_labels(tmp_path, structures, labels=nothing, missing_as_nan=host.MISSING_AS_NAN)
     file = tmp_path / LABELS

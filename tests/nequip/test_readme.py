@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import run_command, trained
-from datafiles import RECIPES
+from datafiles import CONFIGURATIONS
 from omegaconf import OmegaConf
 from readme import updated
 from readme_commands import calls, users_folder
@@ -16,7 +16,7 @@ from readme_tables import NEQUIP, require_tests
 from roads import OTHER_ROADS
 from training import CUTOFF, ETHANOL_SHIFTS, LOSSES, MODULES, base_config
 
-from mace_weak.command.checking.nequip_advice import per_type
+from mace_weak.command.nequip_overrides import per_type
 from mace_weak.losses import LOSS_TERMS
 from mace_weak.nequip import train
 
@@ -61,7 +61,7 @@ def test_the_calls_run(tmp_path, monkeypatch, words, files, foundation):
     """With a small foundation, on the CPU, and shrunk; the last model is that of the last epoch."""
     scratch = "nequip_scratch" in words
     folder = users_folder(tmp_path, files.ethanol_forces if scratch else files.ethanol)
-    (folder / "config.yaml").symlink_to(RECIPES / "sparse_data" / "nequip_finetune.yaml")
+    (folder / "config.yaml").symlink_to(CONFIGURATIONS / "nequip_finetune.yaml")
     monkeypatch.chdir(folder)
     overrides = [word.replace("$PWD", str(folder)) for word in words]
     overrides += [f"train_file={folder}/train.xyz", *SHRUNK, f"hydra.run.dir={folder}/run"]

@@ -13,10 +13,10 @@ from roads import Start
 from training import train
 from typer.testing import CliRunner
 
-from mace_weak.command.frames import bare
+from mace_weak.command import select as pools
+from mace_weak.command.app import select
 from mace_weak.command.models import load_model
-from mace_weak.command.select import select
-from mace_weak.command.selecting import pools
+from mace_weak.structures import bare
 
 
 def test_structures_are_chosen(foundation, tmp_path, nequip_dtype):

@@ -20,7 +20,7 @@ def frame(energy: float, force: float, stress: float | None = None) -> Atoms:
 
 def test_the_units_and_the_mean_of_the_energies():
     errors = errors_of([frame(1.0, 0.3), frame(1.2, 0.4)])
-    assert errors.energy_rmse == pytest.approx(50.0)  # meV/atom, without the mean error
+    assert errors.energy_rmse_about_mean == pytest.approx(50.0)  # meV/atom, without the mean error
     assert errors.force_rmse == pytest.approx(1e3 * np.sqrt((0.3**2 + 0.4**2) / 2))  # meV/Å
 
 

@@ -1,1 +1,0 @@
-"""What ``mace-weak check`` looks at."""

@@ -1,1 +1,0 @@
-"""What ``mace-weak evaluate`` measures and shows."""

@@ -1,1 +1,0 @@
-"""How ``mace-weak select`` chooses."""

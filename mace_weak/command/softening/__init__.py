@@ -1,1 +1,0 @@
-"""How ``mace-weak soften`` corrects a model, and its effect."""

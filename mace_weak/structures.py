@@ -1,0 +1,196 @@
+"""Structures, their labels and predictions for them: read by key, checked, and put into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from ase import Atoms
+from ase.io import iread
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from mace_weak.errors import WeakLossError
+from mace_weak.keys import ENERGY_KEY, FORCES_KEY, ISOLATED, STRESS_KEY
+from mace_weak.misread import unplaced
+
+# Atoms in a batch of predictions. On a processor larger ones are slower, as they leave its cache.
+BATCH_ATOMS, BATCH_ATOMS_GPU = 128, 1000
+TENSOR = "six or nine numbers"
+EXPECTED = {
+    "energy": "a number, eV",
+    "forces": "three numbers for each atom, eV/Å",
+    "stress": f"{TENSOR}, eV/Å³",
+    "virials": f"{TENSOR}, eV",
+}
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Energy in eV, forces (n_atoms, 3) in eV/Å, stress (6,) in eV/Å³ of a periodic structure."""
+
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Names under which a file has its labels; None for a label that is not read."""
+
+    energy: str | None = ENERGY_KEY
+    forces: str | None = FORCES_KEY
+    stress: str | None = STRESS_KEY
+    virials: str | None = None
+
+    def label(self, atoms: Atoms, name: str) -> np.ndarray | None:
+        """The label called ``name`` here, wherever ASE put it, or None.
+
+        Forces in the comment line count as none: the hosts do not look there.
+
+        Energies () in eV, forces (n_atoms, 3) in eV/Å, stress (6,) in eV/Å³ and virials (6,) in eV
+        in Voigt's order.
+
+        Raises:
+            WeakLossError: if the value has another shape, or is not numeric.
+        """
+        key = getattr(self, name)
+        if key is None or (name == "forces" and key in atoms.info):
+            return None
+        value = label_value(atoms, key)
+        if value is None:
+            return None
+        try:
+            array = np.asarray(value, dtype=float)
+            if EXPECTED[name].startswith(TENSOR) and array.shape != (6,):
+                return full_3x3_to_voigt_6_stress(array.reshape(3, 3))
+            shapes = {"energy": (), "forces": (len(atoms), 3)}
+            return array.reshape(shapes.get(name, (6,)))
+        except (TypeError, ValueError):
+            raise WeakLossError(
+                f"invalid {name} under key '{key}', expected {EXPECTED[name]}: "
+                f"'{_shortened(value)}': correct or remove it"
+            ) from None
+
+    def labels(self, atoms: Atoms) -> dict[str, np.ndarray]:
+        """All labels that a structure has, by their names here."""
+        found = {field.name: self.label(atoms, field.name) for field in fields(self)}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def label_value(atoms: Atoms, key: str) -> Any:
+    """A label by its key, wherever ASE put it; None if it is not there."""
+    results = atoms.calc.results if atoms.calc is not None else {}
+    for place in (atoms.info, atoms.arrays, results):
+        if key in place:
+            return place[key]
+    return None
+
+
+def _shortened(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def finite(labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The labels without NaN and infinity."""
+    return {name: value for name, value in labels.items() if np.all(np.isfinite(value))}
+
+
+def read_structures(path: Path) -> Iterator[Atoms]:
+    """The structures of a file, one at a time.
+
+    Raises:
+        WeakLossError: if the file is missing, empty or cannot be read, or a position or cell
+            vector is NaN or infinite.
+    """
+    if not path.is_file():
+        raise WeakLossError(f"there is no file '{path}'")
+    count = 0
+    try:
+        for atoms in iread(path, index=":"):
+            if problem := unplaced(atoms.positions, atoms.cell.array):
+                raise WeakLossError(f"{_place(path, count)}: {problem}")
+            yield atoms
+            count += 1
+    except WeakLossError:
+        raise
+    except Exception as error:  # ASE's readers fail in many ways
+        raise WeakLossError(
+            f"'{path}' cannot be read from structure {count} (counted from 0): {error}"
+        ) from error
+    if not count:
+        raise WeakLossError(f"'{path}' has no structures")
+
+
+def read_labelled(path: Path, keys: Keys) -> Iterator[tuple[str, Atoms, dict[str, np.ndarray]]]:
+    """The structures of a file with their labels, each with its file and number for messages.
+
+    Raises:
+        WeakLossError: as ``read_structures``, or if a label is invalid.
+    """
+    for number, atoms in enumerate(read_structures(path)):
+        place = _place(path, number)
+        try:
+            labels = keys.labels(atoms)
+        except WeakLossError as error:
+            raise WeakLossError(f"{place}: {error}") from error
+        yield place, atoms, labels
+
+
+def _place(path: Path, number: int) -> str:
+    return f"'{path}', structure {number} (counted from 0)"
+
+
+def bare(atoms: Atoms) -> Atoms:
+    """The structure alone, without labels."""
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+
+
+def is_isolated_atom(atoms: Atoms) -> bool:
+    """Whether a structure is the reference for the energy of an atom.
+
+    Its config_type says so: ``IsolatedAtom``, or another spelling such as ``isolated_atom``.
+    """
+    kind = str(atoms.info.get("config_type", "")).replace("_", "").lower()
+    return len(atoms) == 1 and kind == ISOLATED.lower()
+
+
+def spelled_as_by_mace(atoms: Atoms) -> bool:
+    """Whether MACE recognises the config_type of an isolated atom."""
+    return atoms.info.get("config_type") == ISOLATED
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most ``count`` items, evenly out of all."""
+    places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).astype(int))
+    return [items[place] for place in places]
+
+
+def batch_atoms(device: object) -> int:
+    """How many atoms to predict at once on a device of torch."""
+    return BATCH_ATOMS if str(device).startswith("cpu") else BATCH_ATOMS_GPU
+
+
+def in_batches(
+    items: Iterable[Item],
+    *,
+    most_atoms: int,
+    most_items: int | None = None,
+    n_atoms: Callable[[Item], int] = len,  # type: ignore[assignment]
+) -> Iterator[list[Item]]:
+    """Successive items with at most so many atoms together; a larger one is alone."""
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        if batch and (len(batch) == most_items or size + n_atoms(item) > most_atoms):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += n_atoms(item)
+    if batch:
+        yield batch
