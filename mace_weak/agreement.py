@@ -56,7 +56,12 @@ class EnergyAgreement(NamedTuple):
         """
         if not self.telling or self.model < VARIED or self.left < self.labels:
             return False
-        return not (self.correlation > FOLLOWING and 1 / SCALE < self.scale < SCALE)
+        return not (self.follows and 1 / SCALE < self.scale < SCALE)
+
+    @property
+    def follows(self) -> bool:
+        """Whether the model's energies rise and fall with the labels, at whatever scale."""
+        return self.correlation > FOLLOWING
 
     def __str__(self) -> str:
         what = (

@@ -31,7 +31,7 @@ from mace_weak.command.output import Finding, Result, Table, counter, progress
 from mace_weak.command.survey import survey
 from mace_weak.losses import FORCES, SPATIAL, TAYLOR
 from mace_weak.structures import Keys, is_isolated_atom, read_structures
-from mace_weak.tangent.fit import Account, Settings, Tangent
+from mace_weak.tangent.fit import SETTLED, SETTLED_ANEW, Account, Settings, Tangent
 from mace_weak.tangent.labels import Labels, Predicted, without_atoms
 from mace_weak.tangent.storage import solved
 from mace_weak.tangent.teaching import COPIES, Schedule, Task, training_on_labels
@@ -277,7 +277,7 @@ def not_in_closed_form(account: Account, agreement: EnergyAgreement) -> Finding 
     """Why the closed form is not used, if it is not."""
     settled = f"these labels determine {100 * account.explained:.0f} % of the forces' variance"
     if agreement.another_surface:
-        if account.trusted_anew:
+        if account.explained >= (SETTLED_ANEW if agreement.follows else SETTLED):
             return None
         return Finding(
             f"the foundation model leaves {agreement}: it disagrees with your labels, and "

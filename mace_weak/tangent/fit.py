@@ -35,8 +35,8 @@ MOST_PROBES = 200
 # less than this fraction of the error that is left: by 5 % of it, if all of the change were wrong.
 SETTLED = 0.5
 HARMLESS = 1 / 3
-# A foundation model of another surface has nothing to lose in a plain training, which on silicon
-# removed 0.93 of the variance of its force errors (recipes/benchmark).
+# Where the foundation model follows the labels at another scale, a plain training soon rescales it:
+# on silicon that removed 0.93 of the variance (recipes/benchmark), and a linear correction less.
 SETTLED_ANEW = 0.9
 
 
@@ -93,11 +93,6 @@ class Account:
         """
         harmless = self.force_change <= HARMLESS * self.force_error
         return self.explained >= SETTLED or harmless
-
-    @property
-    def trusted_anew(self) -> bool:
-        """The same where the foundation model is of another surface and nothing is to be kept."""
-        return self.explained >= SETTLED_ANEW
 
     @property
     def as_an_anchor(self) -> str:
