@@ -256,7 +256,10 @@ def unknown_elements(train: Survey, other: Survey) -> Iterator[Finding]:
 
 
 def total_energies_in_another_unit(train: Survey) -> Iterator[Finding]:
-    """Energies that look like all-electron energies in another unit than eV."""
+    """Energies that look like all-electron energies in another unit than eV.
+
+    Not in Rydberg: energies of the valence electrons in eV are as large.
+    """
     ratios = [
         float(structure.labels["energy"])
         / sum(all_electron_energy(symbol) for symbol in structure.atoms.get_chemical_symbols())
@@ -264,7 +267,8 @@ def total_energies_in_another_unit(train: Survey) -> Iterator[Finding]:
     ]
     if not ratios or np.ptp(ratios) > abs(np.median(ratios)):
         return
-    unit = unit_of(float(np.median(ratios)), ENERGY_UNITS)
+    units = {name: size for name, size in ENERGY_UNITS.items() if name != "Rydberg"}
+    unit = unit_of(float(np.median(ratios)), units)
     if unit not in (None, "eV"):
         light = train.elements <= set(chemical_symbols[: atomic_numbers["Ne"] + 1])
         yield Finding(

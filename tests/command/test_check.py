@@ -10,7 +10,7 @@ import pytest
 from ase.build import bulk, make_supercell
 from ase.io import read
 from ase.units import Hartree, kcal, mol
-from datafiles import RECIPES
+from datafiles import QUICKSTART, RECIPES
 from labelled import labelled, rattled, written
 from misread_files import FILES
 from scipy.spatial.transform import Rotation
@@ -161,6 +161,11 @@ def test_an_element_that_only_validation_has_is_found(tmp_path):
     for atoms in other:
         atoms.symbols[0] = "P"
     assert "contains P" in problems(train, written(tmp_path / "valid.xyz", other))
+
+
+def test_energies_of_the_valence_electrons_are_not_taken_for_another_unit():
+    """Those of GFN1-xTB are as large as all-electron energies in Rydberg."""
+    assert "look like" not in problems(QUICKSTART / "data" / "molecules_gfn1.xyz")
 
 
 @pytest.mark.parametrize(("unit", "name"), [(Hartree, "Hartree"), (kcal / mol, "kcal/mol")])
