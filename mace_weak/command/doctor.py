@@ -58,10 +58,10 @@ def diagnosis() -> Result:
         Table("Libraries", ("library", "installed"), [*libraries, ["CUDA", cuda()]])
     )
     result.findings += bad_versions(hosts)
-    rows = [row for host in hosts for row in training_commands(host)]
+    commands = [command for host in hosts for command in training_commands(host)]
     columns = ("command", "extended by", "weak losses")
-    result.tables.append(Table("Training commands", columns, rows))
-    for command, _, losses in rows:
+    result.tables.append(Table("Training commands", columns, commands))
+    for command, _, losses in commands:
         result.findings += unreachable(command, losses.split())
     return result
 
