@@ -134,7 +134,7 @@ def test_a_foundation_model_of_another_surface_is_trained_plainly(foundation, tm
     write(tmp_path / "train.xyz", read(QUICKSTART / "data" / "ethanol_pbe_train.xyz", ":12"))
     out = tmp_path / "tuned.ckpt"
     found = result_of("finetune", foundation, tmp_path / "train.xyz", f"--out={out}")
-    assert "trained plainly instead" in found["findings"][-1]["problem"]
+    assert "trained without an anchor instead" in found["findings"][-1]["problem"]
     log = (tmp_path / "tuned.ckpt.work" / "training.txt").read_text()
     assert "no anchor" in log
 
