@@ -8,7 +8,6 @@ import numpy as np
 from sklearn.cluster import DBSCAN
 from sklearn.decomposition import PCA
 from sklearn.metrics import euclidean_distances, pairwise_distances_argmin
-from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
 HELD = 0.999  # share of the variance of the descriptors that the components hold
@@ -51,7 +50,8 @@ class Space:
     def rows(self, features: np.ndarray) -> np.ndarray:
         """Rows of the design (n_rows, 1 + n_components): one, and components of variance one."""
         result = np.ones((len(features), 1 + len(self.shares)))
-        for block in gen_batches(len(features), BLOCK):
+        for start in range(0, len(features), BLOCK):
+            block = slice(start, start + BLOCK)
             result[block, 1:] = (features[block] - self.mean) @ self.whitening
         return result
 

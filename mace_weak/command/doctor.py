@@ -58,7 +58,7 @@ def diagnosis() -> Result:
         Table("Libraries", ("library", "installed"), [*libraries, ["CUDA", cuda()]])
     )
     result.findings += bad_versions(hosts)
-    commands = [row for host in hosts for row in training_commands(host)]
+    commands = [command for host in hosts for command in training_commands(host)]
     columns = ("command", "extended by", "weak losses")
     result.tables.append(Table("Training commands", columns, commands))
     for command, _, losses in commands:

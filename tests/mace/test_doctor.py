@@ -16,7 +16,7 @@ def test_a_sound_environment_has_no_findings():
     found = result_of("doctor")
     assert found["findings"] == []
     roads = rows_of(found, "Training commands", "command")
-    assert roads["mace_run_train"]["by"] == "entry point torch.backends"
+    assert roads["mace_run_train"]["extended by"] == "entry point torch.backends"
     for road in roads.values():
         assert road["weak losses"].split() == list(LOSS_TERMS)
 

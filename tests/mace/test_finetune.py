@@ -166,7 +166,7 @@ def test_a_folder_of_somebody_elses_is_left_alone(foundation, tmp_path):
     out = tmp_path / "tuned.model"
     done = mace_weak("finetune", foundation, ETHANOL, f"--out={out}", "--overwrite")
     assert done.returncode == 2
-    assert "is not of an earlier call" in done.stderr
+    assert "was not made by mace-weak finetune" in done.stderr
     assert (work / "thesis.tex").exists()
 
 

@@ -84,7 +84,7 @@ def test_a_restart_is_one_training(tmp_path, files):
     found = result_of("report", tmp_path, "--out", tmp_path)
     (row,) = found["tables"]["Trainings"]
     assert (row["run"], row["epochs"], row["planned"]) == ("run", 4, 4)
-    assert "run was started again: 1 epochs" in found["notes"][0]
+    assert "run was restarted: 1 epochs" in found["notes"][0]
 
 
 def test_a_folder_without_a_log_is_bad_use(tmp_path):

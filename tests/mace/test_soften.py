@@ -124,7 +124,7 @@ def test_training_that_changes_nothing_is_a_finding(tmp_path, files, copper_foun
     for name, value in rows["before"].items():
         assert name == "model" or rows["after"][name] == pytest.approx(value, rel=1e-4)
     assert found["status"] == 1
-    assert "no nearer to 1" in found["findings"][0]["problem"]
+    assert "not closer to 1" in found["findings"][0]["problem"]
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_a_checkpoint_can_be_trained_and_nothing_is_overwritten(
     for name, value in rows["before"].items():
         assert name == "model" or rows["after"][name] == pytest.approx(value, rel=1e-3)
     assert found["status"] == 1
-    assert "no nearer to 1" in found["findings"][0]["problem"]
+    assert "not closer to 1" in found["findings"][0]["problem"]
     again = mace_weak("soften", foundation_checkpoint, data, *flags)
     assert again.returncode == 2
     assert "is in use" in again.stderr
