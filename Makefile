@@ -38,16 +38,16 @@ environment-mace: $(MACE)/mace_run_train
 environment-nequip: $(NEQUIP)/nequip-train
 
 quickstart: environment-mace
-	$(MACE)/python recipes/quickstart/run.py
+	$(MACE)/python -m recipes.quickstart.run
 
 quickstart-nequip: environment-nequip
-	$(NEQUIP)/python recipes/quickstart/run.py --host=nequip
+	$(NEQUIP)/python -m recipes.quickstart.run --host=nequip
 
 # the runs that chose the default weights
 ETHANOL := --train=recipes/quickstart/data/ethanol_pbe_train.xyz \
 	--test=recipes/quickstart/data/ethanol_pbe_test.xyz
 sweep: environment-mace
-	$(MACE)/python recipes/quickstart/run.py --sweep $(ETHANOL)
+	$(MACE)/python -m recipes.quickstart.run --sweep $(ETHANOL)
 
 lint: environment-mace
 	$(MACE)/ruff check .
@@ -63,38 +63,38 @@ test-nequip: environment-nequip
 	OMP_NUM_THREADS=1 $(NEQUIP)/python $(PYTEST)
 
 readme: environment-mace environment-nequip
-	PYTHONPATH=recipes/quickstart:tests $(MACE)/python tests/mace/readme.py
-	PYTHONPATH=recipes/quickstart:tests $(NEQUIP)/python tests/nequip/readme.py
+	PYTHONPATH=.:tests $(MACE)/python tests/mace/readme.py
+	PYTHONPATH=.:tests $(NEQUIP)/python tests/nequip/readme.py
 
 # at most 15 minutes on two cores
 benchmark-small: environment-mace
-	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/run.py small
+	$(MACE)/python -m recipes.benchmark.run small
 
 # a set of cases.yaml; its table is published, and its rows there are taken as they are
 SET ?= learning_rates
 benchmark: environment-mace
-	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/run.py $(SET) --keep \
+	$(MACE)/python -m recipes.benchmark.run $(SET) --keep \
 		--csv recipes/benchmark/published/$(SET).csv
 
 benchmark-nequip: environment-nequip
-	PYTHONPATH=recipes/quickstart $(NEQUIP)/python recipes/benchmark/run.py $(SET) --host=nequip \
+	$(NEQUIP)/python -m recipes.benchmark.run $(SET) --host=nequip \
 		--keep --csv recipes/benchmark/published/nequip_$(SET).csv
 
 benchmark-report: environment-mace
-	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/report.py
+	$(MACE)/python -m recipes.benchmark.report
 
 benchmark-cost: environment-mace
-	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/step_cost.py
+	$(MACE)/python -m recipes.benchmark.step_cost
 
 benchmark-tangent: environment-mace
-	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/tangent_cost.py
+	$(MACE)/python -m recipes.benchmark.tangent_cost
 
 # from the published rows, those of SET=closed_form and of the trainings
 benchmark-closed-form: environment-mace
-	PYTHONPATH=recipes/quickstart $(MACE)/python recipes/benchmark/closed_form.py --readme
+	$(MACE)/python -m recipes.benchmark.closed_form --readme
 
 benchmark-activation: environment-mace
-	$(MACE)/python recipes/benchmark/activation_cost.py
+	$(MACE)/python -m recipes.benchmark.activation_cost
 
 clean:
 	rm -rf $(VENV)-mace $(VENV)-nequip build *.egg-info recipes/*/results

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,17 +70,14 @@ def strained_copper(count: int) -> list[Atoms]:
     return frames
 
 
-def run_recipe(
-    script: Path, *arguments: str | Path, folders: Sequence[Path] = (QUICKSTART,)
-) -> str:
-    """Run a script of the recipes that imports from ``folders``; returns what it prints."""
+def run_recipe(script: Path, *arguments: str | Path) -> str:
+    """Run a script of the recipes as a module; returns what it prints."""
+    root = RECIPES.parent
+    module = ".".join(script.relative_to(root).with_suffix("").parts)
+    paths = filter(None, [str(root), os.environ.get("PYTHONPATH")])
     done = subprocess.run(
-        [sys.executable, script, *arguments],
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(map(str, folders)),
-        },
+        [sys.executable, "-m", module, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         check=False,

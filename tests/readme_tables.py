@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tables import markdown_table, with_table
+from recipes.quickstart.tables import markdown_table, with_table
 
 DOCS = Path(__file__).parents[1] / "docs"
 OPTIONS, NEQUIP, SUPPORTED = (DOCS / f"{name}.md" for name in ("options", "nequip", "supported"))

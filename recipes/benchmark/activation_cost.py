@@ -1,6 +1,6 @@
 """What activation costs: the time of ``import torch`` with and without it, as a ratio.
 
-    python recipes/benchmark/activation_cost.py --repeats 15
+    python -m recipes.benchmark.activation_cost --repeats 15
 
 Runs alternate, so that a drift of the machine touches both alike. "Without" opts out of
 mace-weak alone (``MACE_WEAK_ACTIVATE=0``): torch looks for its other extensions in both.

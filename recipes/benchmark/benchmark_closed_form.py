@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import closed_form_call
 import numpy as np
-import processes
-from benchmark_cases import Case
-from benchmark_data import Files
 
 from mace_weak.command.finetune_files import LESSONS
+from recipes.benchmark.benchmark_cases import Case
+from recipes.benchmark.benchmark_data import Files
+from recipes.quickstart import closed_form_call, processes
 
 
 class ClosedForm:

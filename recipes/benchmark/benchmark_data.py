@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.io import read, write
-from benchmark_cases import Case, Foundation, Source
 
 from mace_weak.structures import bare, label_value
+from recipes.benchmark.benchmark_cases import Case, Foundation, Source
 
 ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
 VALID_FRACTION = 0.1  # MACE wants some; nothing is chosen by them

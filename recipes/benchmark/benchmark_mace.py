@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import mace_host
 import yaml
-from benchmark_cases import HERE, SCRATCH, Case, Data, Foundation, Method
-from benchmark_data import Files, some_of
-from mace_host import predict  # noqa: F401  (the same name for both hosts)
 
 from mace_weak.losses import LOSS_TERMS
+from recipes.benchmark.benchmark_cases import HERE, SCRATCH, Case, Data, Foundation, Method
+from recipes.benchmark.benchmark_data import Files, some_of
+from recipes.quickstart import mace_host
+from recipes.quickstart.mace_host import predict  # noqa: F401  (the same name for both hosts)
 
 MODEL_SUFFIX = mace_host.MODEL_SUFFIX
 PACKAGES = ("mace-weak", "mace-torch", "torch")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import nequip_host
-from benchmark_cases import SCRATCH, Case, Data, Foundation, Method
-from benchmark_data import Files
-
 from mace_weak.command.nequip_overrides import override, per_type
+from recipes.benchmark.benchmark_cases import SCRATCH, Case, Data, Foundation, Method
+from recipes.benchmark.benchmark_data import Files
+from recipes.quickstart import nequip_host
 
 LONGER = 3  # epochs of a foundation model, for one of MACE's
 MODEL_SUFFIX = nequip_host.MODEL_SUFFIX

@@ -17,14 +17,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import processes
 from ase import Atoms
 from ase.io import read, write
-from benchmark_cases import HERE, SCRATCH, Case, Foundation, Plan, located
-from benchmark_closed_form import ClosedForm
-from benchmark_data import LABELS, Files, frames_of, with_file, write_files, write_named
-from evaluate import errors_of
 from tqdm import tqdm
+
+from recipes.benchmark.benchmark_cases import HERE, SCRATCH, Case, Foundation, Plan, located
+from recipes.benchmark.benchmark_closed_form import ClosedForm
+from recipes.benchmark.benchmark_data import (
+    LABELS,
+    Files,
+    frames_of,
+    with_file,
+    write_files,
+    write_named,
+)
+from recipes.quickstart import processes
+from recipes.quickstart.evaluate import errors_of
 
 ROOT = HERE.parents[1]
 
@@ -34,7 +42,7 @@ class Benchmark:
 
     def __init__(self, plan: Plan, options: argparse.Namespace) -> None:
         self.plan = plan
-        self.host = import_module(f"benchmark_{options.host}")
+        self.host = import_module(f"recipes.benchmark.benchmark_{options.host}")
         self.options = options
         self.out: Path = options.out.resolve()
         self.sources: dict[str, Foundation] = {}
@@ -201,8 +209,9 @@ class Benchmark:
                 settings = [f"--temperature={temperature}", f"--steps={wanted['steps']}",
                             f"--seed={case.seed}", f"--device={self.options.device}",
                             *([f"--head={head}"] if head else [])]  # fmt: skip
-                files = [HERE / "dynamics.py", model, self.test_files[case.data]]
-                path.write_text(processes.output_of(sys.executable, *files, *settings))
+                files = [model, self.test_files[case.data]]
+                module = ("-m", "recipes.benchmark.dynamics")
+                path.write_text(processes.output_of(sys.executable, *module, *files, *settings))
             for name, value in json.loads(path.read_text().splitlines()[-1]).items():
                 measured[f"{name}_{temperature}"] = value
         return measured

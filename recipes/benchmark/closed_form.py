@@ -1,6 +1,6 @@
 """Fine-tuning in closed form beside plain and anchored training, each of these at its own best.
 
-    python recipes/benchmark/closed_form.py --readme
+    python -m recipes.benchmark.closed_form --readme
 
 A table of the published rows: of ``mace-weak finetune`` those of the sets ``closed_form…``
 (``make benchmark SET=closed_form``), of the trainings those of all other sets with the same data
@@ -14,9 +14,10 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from plan_arguments import README
-from report_tables import FOUNDATION, PLAIN, averaged, ratio, trained, with_spread
-from tables import markdown_table, with_table
+
+from recipes.benchmark.plan_arguments import README
+from recipes.benchmark.report_tables import FOUNDATION, PLAIN, averaged, ratio, trained, with_spread
+from recipes.quickstart.tables import markdown_table, with_table
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE / "published"

@@ -1,6 +1,6 @@
 """How a model of MACE holds in molecular dynamics: drift of the energy, and time to failure.
 
-    python recipes/benchmark/dynamics.py MODEL structures.xyz --temperature 300
+    python -m recipes.benchmark.dynamics MODEL structures.xyz --temperature 300
 
 Starts from the structure of lowest energy, and prints a line of JSON.
 """

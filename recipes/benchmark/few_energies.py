@@ -1,7 +1,6 @@
 """The order of the expansion in each fine-tuning of the benchmark, and the numbers it follows from.
 
-    export PYTHONPATH=recipes/quickstart
-    python recipes/benchmark/few_energies.py --readme
+    python -m recipes.benchmark.few_energies --readme
 
 For each data set and number of structures that ``weak_taylor`` is trained on: the training sets of
 all seeds are weighed as the loss weighs them, with the foundation model as their anchor. And how
@@ -15,10 +14,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from ase import Atoms
-from benchmark_cases import Case, Plan
-from benchmark_data import ENERGY, chosen, frames_of, write_named
-from benchmark_runner import Benchmark
-from plan_arguments import left_out, measure_table
 
 from mace_weak.defaults import (
     Assessment,
@@ -28,6 +23,10 @@ from mace_weak.defaults import (
     resolved_order,
 )
 from mace_weak.options import WeakOptions
+from recipes.benchmark.benchmark_cases import Case, Plan
+from recipes.benchmark.benchmark_data import ENERGY, chosen, frames_of, write_named
+from recipes.benchmark.benchmark_runner import Benchmark
+from recipes.benchmark.plan_arguments import left_out, measure_table
 
 HEADER = (
     "data", "structures", "energies for each coordinate", "left by the anchor",

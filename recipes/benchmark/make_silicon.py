@@ -1,7 +1,7 @@
 """Make the data of silicon's foundation models, at one of two cheap levels.
 
-    python recipes/benchmark/make_silicon.py --out recipes/benchmark/data
-    python recipes/benchmark/make_silicon.py --out recipes/benchmark/data --level gfn1
+    python -m recipes.benchmark.make_silicon --out recipes/benchmark/data
+    python -m recipes.benchmark.make_silicon --out recipes/benchmark/data --level gfn1
 
 Writes ``silicon_sw.xyz`` or ``silicon_gfn1.xyz``: crystal, vacancy, slab and liquid from Langevin
 dynamics with the potential of Stillinger and Weber, Phys. Rev. B 31, 5262 (1985), by matscipy, in

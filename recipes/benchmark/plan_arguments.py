@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from arguments import add_training_arguments
-from benchmark_cases import HERE, Plan
-from benchmark_runner import ROOT, Benchmark
-from tables import markdown_table, with_table, with_versions
+from recipes.benchmark.benchmark_cases import HERE, Plan
+from recipes.benchmark.benchmark_runner import ROOT, Benchmark
+from recipes.quickstart.arguments import add_training_arguments
+from recipes.quickstart.tables import markdown_table, with_table, with_versions
 
 README = HERE / "README.md"
 SHARED_DATA = ROOT.parent / "shared" / "data"  # cases without their data are left out

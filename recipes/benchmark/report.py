@@ -1,7 +1,6 @@
 """Tables and figures of the published results, those that the READMEs show.
 
-    export PYTHONPATH=recipes/quickstart
-    python recipes/benchmark/report.py
+    python -m recipes.benchmark.report
 
 Reads ``published/*.csv``, which ``run.py SET --csv`` wrote. A cell is the mean over the seeds of
 the force error of unseen structures (meV/Å), with the standard deviation.
@@ -16,11 +15,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from benchmark_cases import HERE
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
-from report_tables import (
+
+from recipes.benchmark.benchmark_cases import HERE
+from recipes.benchmark.report_tables import (
     ACROSS,
     FOUNDATION,
     at_best_rate,
@@ -31,7 +31,7 @@ from report_tables import (
     table,
     trained,
 )
-from tables import with_table
+from recipes.quickstart.tables import with_table
 
 PUBLISHED = HERE / "published"
 FIGURES = HERE / "figures"

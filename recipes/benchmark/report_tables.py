@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from tables import markdown_table
+
+from recipes.quickstart.tables import markdown_table
 
 # the columns that a set may vary, and the labels of their axes
 ACROSS = {

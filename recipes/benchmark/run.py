@@ -1,8 +1,7 @@
 """Run sets of the benchmark's cases, and write one tidy table of results.
 
-    export PYTHONPATH=recipes/quickstart
-    python recipes/benchmark/run.py small
-    python recipes/benchmark/run.py learning_rates --processes 8
+    python -m recipes.benchmark.run small
+    python -m recipes.benchmark.run learning_rates --processes 8
 
 Each case is a real ``mace_run_train`` (or ``nequip-train``) in a process of its own. What was
 trained before is kept, so that a run can be stopped and called again; ``--keep`` does the same with
@@ -18,9 +17,10 @@ from dataclasses import fields
 from pathlib import Path
 
 from ase.io import read
-from benchmark_cases import HERE, Case, Data, Plan, Source
-from benchmark_runner import Benchmark
-from plan_arguments import add_plan_arguments
+
+from recipes.benchmark.benchmark_cases import HERE, Case, Data, Plan, Source
+from recipes.benchmark.benchmark_runner import Benchmark
+from recipes.benchmark.plan_arguments import add_plan_arguments
 
 
 def own_data(options: argparse.Namespace) -> Data:

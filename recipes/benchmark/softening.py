@@ -1,7 +1,6 @@
 """What one labelled structure with forces does to the foundation models: ``mace-weak soften``.
 
-    export PYTHONPATH=recipes/quickstart
-    python recipes/benchmark/softening.py --readme
+    python -m recipes.benchmark.softening --readme
 
 For each data set with forces: the command fine-tunes the foundation model on the structure of
 highest energy of the unseen ones, and tells the errors on the others before and after.
@@ -13,10 +12,10 @@ import argparse
 import shutil
 from collections.abc import Iterator
 
-import processes
-from benchmark_data import frames_of, write_named
-from benchmark_runner import Benchmark
-from plan_arguments import left_out, measure_table
+from recipes.benchmark.benchmark_data import frames_of, write_named
+from recipes.benchmark.benchmark_runner import Benchmark
+from recipes.benchmark.plan_arguments import left_out, measure_table
+from recipes.quickstart import processes
 
 HEADER = ("data", "model", "structures", "forces, meV/Å", "force slope", "energy, meV/atom")
 COLUMNS = ("forces, meV/Å", "force slope", "±", "energy beside its zero, meV/atom")

@@ -1,8 +1,7 @@
 """What a training step costs with the weak losses, as ratios within one run.
 
-    export PYTHONPATH=recipes/quickstart
-    python recipes/benchmark/step_cost.py
-    python recipes/benchmark/step_cost.py --device=cuda --size=foundation --readme
+    python -m recipes.benchmark.step_cost
+    python -m recipes.benchmark.step_cost --device=cuda --size=foundation --readme
 
 Each step is MACE's own ``take_step``. In every round each variant takes one step, in turn, so that
 a drift of the machine touches all alike; the table has medians over the rounds of the ratio to the
@@ -22,11 +21,12 @@ from pathlib import Path
 
 import torch
 from mace.tools.train import take_step
-from step_cost_memory import peak_memory
-from step_cost_model import Setting, make_setting
-from step_cost_variants import FLOORS, VARIANTS, Floor, Variant, make_loss
-from tables import markdown_table, with_table
 from tqdm import tqdm
+
+from recipes.benchmark.step_cost_memory import peak_memory
+from recipes.benchmark.step_cost_model import Setting, make_setting
+from recipes.benchmark.step_cost_variants import FLOORS, VARIANTS, Floor, Variant, make_loss
+from recipes.quickstart.tables import markdown_table, with_table
 
 README = Path(__file__).with_name("README.md")
 OUTPUTS = {"forces": True, "virials": False, "stress": False}

@@ -8,8 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from step_cost_model import Setting
 from torch.profiler import ProfilerActivity, profile
+
+from recipes.benchmark.step_cost_model import Setting
 
 
 def peak_memory(setting: Setting, step: Callable[[], None], *, times: int) -> int:

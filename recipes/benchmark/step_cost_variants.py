@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from mace import modules
-from step_cost_model import Setting
 
 from mace_weak.defaults import Situation, resolve
 from mace_weak.mace.anchor import position_energy
@@ -16,6 +15,7 @@ from mace_weak.mace.ledger import Bridge
 from mace_weak.mace.loss import WeakLoss
 from mace_weak.options import WeakOptions
 from mace_weak.schedule import WeakSchedule
+from recipes.benchmark.step_cost_model import Setting
 
 
 @dataclass(frozen=True)

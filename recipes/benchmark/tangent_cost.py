@@ -1,7 +1,6 @@
 """What fine-tuning in closed form costs, as ratios to plain fine-tuning within one run.
 
-    export PYTHONPATH=recipes/quickstart
-    python recipes/benchmark/tangent_cost.py --readme
+    python -m recipes.benchmark.tangent_cost --readme
 
 Each row is measured in a process of its own on one thread: 800 times the median of plain training
 steps (MACE's ``take_step``, five ethanols), then the solution for some structures with energies,
@@ -32,13 +31,19 @@ from ase.io import read
 from mace.data import AtomicData, config_from_atoms
 from mace.tools import AtomicNumberTable
 from mace.tools.train import take_step
-from step_cost_model import QUICKSTART, SIZES, element_numbers, make_model, make_setting
-from step_cost_variants import VARIANTS, make_loss
-from tables import markdown_table, with_table, with_versions
 
 from mace_weak.mace.tangent import ParametricModel
 from mace_weak.tangent.fit import Settings, fit
 from mace_weak.tangent.labels import Labels
+from recipes.benchmark.step_cost_model import (
+    QUICKSTART,
+    SIZES,
+    element_numbers,
+    make_model,
+    make_setting,
+)
+from recipes.benchmark.step_cost_variants import VARIANTS, make_loss
+from recipes.quickstart.tables import markdown_table, with_table, with_versions
 
 README = Path(__file__).with_name("README.md")
 STEPS = 800
@@ -120,7 +125,7 @@ def measured(name: str) -> dict[str, float]:
 def apart(name: str) -> dict[str, float]:
     """One case, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, __file__, "--case", name],
+        [sys.executable, "-m", "recipes.benchmark.tangent_cost", "--case", name],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
@@ -128,9 +133,8 @@ def apart(name: str) -> dict[str, float]:
 
 def whole(foundation: str) -> float:
     """Seconds of a whole ``mace-weak finetune`` over those of a whole plain training."""
-    import closed_form_call
-    import mace_host
-    from processes import SCRIPTS
+    from recipes.quickstart import closed_form_call, mace_host
+    from recipes.quickstart.processes import SCRIPTS
 
     train = QUICKSTART / "ethanol_pbe_train.xyz"
     with tempfile.TemporaryDirectory() as folder:

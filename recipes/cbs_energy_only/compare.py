@@ -2,7 +2,7 @@
 
 Models are given as NAME=MODEL, a file or MACE's name of a foundation model::
 
-    PYTHONPATH=recipes/quickstart python recipes/cbs_energy_only/compare.py \\
+    python -m recipes.cbs_energy_only.compare \\
         foundation=small fine-tuned=results/cbs/cbs.model --out results/cbs
 
 Prints two tables and draws a picture of the forces.
@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 from ase.io import read
-from evaluate import draw_parity, errors_table
-from tables import markdown_table, with_table
-from vibrations import harmonic_wavenumbers
 
 from mace_weak.command.model_errors import Errors, errors_of, with_labels
 from mace_weak.command.models import load_model, predict
 from mace_weak.structures import Keys
+from recipes.cbs_energy_only.vibrations import harmonic_wavenumbers
+from recipes.quickstart.evaluate import draw_parity, errors_table
+from recipes.quickstart.tables import markdown_table, with_table
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"

@@ -8,7 +8,8 @@ from itertools import combinations
 
 import numpy as np
 from ase import Atoms, units
-from labels import Job
+
+from recipes.cbs_energy_only.labels import Job
 
 FORCE_STEP = 0.005  # Å
 MODE_STEP = 0.01  # Å, of the atom that moves most

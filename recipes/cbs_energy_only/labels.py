@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from composite import Composite, ConvergenceError, composite
 from tqdm import tqdm
+
+from recipes.cbs_energy_only.composite import Composite, ConvergenceError, composite
 
 TOLERANCE = 1e-8  # Å, between the geometry of a job and that of its line
 

@@ -3,7 +3,7 @@
 Needs the extra ``data`` of mace-weak (``pip install ".[data]"``), and the folder of the quickstart
 for its sampling. Run it as often as it takes; what is labelled stays in ``labels.jsonl``::
 
-    PYTHONPATH=recipes/quickstart python recipes/cbs_energy_only/make_data.py --out data/mine
+    python -m recipes.cbs_energy_only.make_data --out data/mine
 
 Written are, in extended XYZ with MACE's default keys (eV, eV/Å):
 
@@ -27,11 +27,12 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import Calculator
 from ase.io import read, write
-from composite import LEVEL
-from differences import Modes, force_jobs, forces_of, frequencies
-from labels import Job, labelled
-from sampling import sample
-from vibrations import force_hessian, relaxed
+
+from recipes.cbs_energy_only.composite import LEVEL
+from recipes.cbs_energy_only.differences import Modes, force_jobs, forces_of, frequencies
+from recipes.cbs_energy_only.labels import Job, labelled
+from recipes.cbs_energy_only.vibrations import force_hessian, relaxed
+from recipes.quickstart.sampling import sample
 
 METHOD = "GFN2-xTB"
 NEWTON_STEPS = 5

@@ -9,7 +9,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.optimize import BFGS
 from ase.vibrations import Vibrations
-from differences import frequencies, reduced_hessian
+
+from recipes.cbs_energy_only.differences import frequencies, reduced_hessian
 
 FORCE_LIMIT = 1e-4  # eV/Å
 STEPS = 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import processes
+from recipes.quickstart import processes
 
 
 def command_of(foundation: str, train: Path, *, device: str, seed: int = 1) -> list[str]:

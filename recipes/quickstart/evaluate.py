@@ -8,11 +8,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from ase import Atoms
-from tables import markdown_table
 
 from mace_weak.command import model_errors
 from mace_weak.command.model_errors import Errors, Predicted
 from mace_weak.structures import Prediction
+from recipes.quickstart.tables import markdown_table
 
 
 def errors_of(frames: Sequence[Atoms]) -> Errors:

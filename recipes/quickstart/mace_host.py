@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import processes
 import torch
 from ase import Atoms
 from ase.io import read
-from cases import Case
 from mace.calculators import foundations_models
 
 from mace_weak.losses import WITHOUT_TERMS
+from recipes.quickstart import processes
+from recipes.quickstart.cases import Case
 
 HERE = Path(__file__).parent
 MODEL_SUFFIX = ".model"

@@ -2,7 +2,7 @@
 
 Needs the extra ``data`` of mace-weak (``pip install ".[data]"``). Run it as::
 
-    python recipes/quickstart/make_data.py --out recipes/quickstart/data
+    python -m recipes.quickstart.make_data --out recipes/quickstart/data
 
 Three files are written, in the extended XYZ format with MACE's default keys
 (``REF_energy`` in eV, ``REF_forces`` in eV/Å):
@@ -28,8 +28,9 @@ from ase import Atoms, units
 from ase.build import molecule
 from ase.collections import g2
 from ase.io import write
-from sampling import sample
 from tqdm import tqdm
+
+from recipes.quickstart.sampling import sample
 
 ELEMENTS = {"H", "C", "N", "O"}
 TARGET = "CH3CH2OH"

@@ -12,10 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-import processes
 from ase import Atoms
 from ase.io import read
-from cases import Case
 
 from mace_weak.command.models import Model, load_model
 from mace_weak.command.nequip_overrides import (
@@ -26,6 +24,8 @@ from mace_weak.command.nequip_overrides import (
 )
 from mace_weak.compositions import counts_of, fit_atoms
 from mace_weak.nequip.train import LOSS_CLASSES
+from recipes.quickstart import processes
+from recipes.quickstart.cases import Case
 
 HERE = Path(__file__).parent
 MODEL_SUFFIX = ".ckpt"

@@ -2,10 +2,10 @@
 
 Prints a table of test errors and writes it with a picture to ``--out``::
 
-    python recipes/quickstart/run.py                 # plain, weak_taylor and finetune, by MACE
-    python recipes/quickstart/run.py --host=nequip   # the same by NequIP
-    python recipes/quickstart/run.py --sweep         # by several losses and weights
-    python recipes/quickstart/run.py --foundation small --train my.xyz --test my_test.xyz
+    python -m recipes.quickstart.run                 # plain, weak_taylor and finetune, by MACE
+    python -m recipes.quickstart.run --host=nequip   # the same by NequIP
+    python -m recipes.quickstart.run --sweep         # by several losses and weights
+    python -m recipes.quickstart.run --foundation small --train my.xyz --test my_test.xyz
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from arguments import DATA, add_training_arguments
-from cases import COMPARISON, SWEEP
-from closed_form_call import command_of, finetuned
-from evaluate import Errors, draw_parity, errors_of, errors_table
-from tables import with_table
 from tqdm import tqdm
+
+from recipes.quickstart.arguments import DATA, add_training_arguments
+from recipes.quickstart.cases import COMPARISON, SWEEP
+from recipes.quickstart.closed_form_call import command_of, finetuned
+from recipes.quickstart.evaluate import Errors, draw_parity, errors_of, errors_table
+from recipes.quickstart.tables import with_table
 
 HERE = Path(__file__).parent
 CBS = HERE.parent / "cbs_energy_only" / "data"
@@ -43,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out = (options.out or HERE / "results" / options.host).resolve()
     options.train, options.test = options.train.resolve(), options.test.resolve()
-    host = import_module(f"{options.host}_host")
+    host = import_module(f"recipes.quickstart.{options.host}_host")
     foundation = options.foundation or host.train_foundation(
         options.out,
         options.foundation_data,

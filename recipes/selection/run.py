@@ -1,7 +1,6 @@
 """The error of models trained on structures that ``mace-weak select`` chose, and on random ones.
 
-    export PYTHONPATH=recipes/quickstart:recipes/benchmark
-    python recipes/selection/run.py
+    python -m recipes.selection.run
 
 For each seed a random half of the training file is the pool. The command sees it without labels;
 what it chooses gets its energies, and the benchmark's foundation model is fine-tuned on them. What
@@ -17,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from arguments import add_training_arguments
-from benchmark_cases import HERE as BENCHMARK
-from benchmark_cases import Plan
-from benchmark_mace import PACKAGES
-from benchmark_runner import ROOT, write_csv
-from selection_runner import Choice, Demonstration
-from tables import markdown_table, with_table, with_versions
+
+from recipes.benchmark.benchmark_cases import HERE as BENCHMARK
+from recipes.benchmark.benchmark_cases import Plan
+from recipes.benchmark.benchmark_mace import PACKAGES
+from recipes.benchmark.benchmark_runner import ROOT, write_csv
+from recipes.quickstart.arguments import add_training_arguments
+from recipes.quickstart.tables import markdown_table, with_table, with_versions
+from recipes.selection.selection_runner import Choice, Demonstration
 
 HERE = Path(__file__).parent
 RANDOM = "random"

@@ -8,15 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import benchmark_mace
 import numpy as np
-import processes
 from ase import Atoms
 from ase.io import read
-from benchmark_cases import Case, Plan
-from benchmark_data import ENERGIES, Files, bare, frames_of, write_named
-from benchmark_runner import Benchmark
 from tqdm import tqdm
+
+from recipes.benchmark import benchmark_mace
+from recipes.benchmark.benchmark_cases import Case, Plan
+from recipes.benchmark.benchmark_data import ENERGIES, Files, bare, frames_of, write_named
+from recipes.benchmark.benchmark_runner import Benchmark
+from recipes.quickstart import processes
 
 LEARNING_RATE, LOSS = 0.003, "weak_taylor"
 

@@ -9,7 +9,6 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from labelled import rattled
-from make_silicon import silicon_calculator
 
 from mace_weak.command.surface import (
     LENGTHS,
@@ -18,6 +17,7 @@ from mace_weak.command.surface import (
     loop_work,
     taylor_residuals,
 )
+from recipes.benchmark.make_silicon import silicon_calculator
 
 STIFFNESS = 10.0  # eV/Å²
 

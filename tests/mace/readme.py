@@ -6,11 +6,11 @@ from pathlib import Path
 
 from readme_tables import OPTIONS as OPTIONS_PAGE
 from readme_tables import SUPPORTED, roads_table
-from tables import markdown_table, with_table
 from test_roads import OTHER_ROADS, ROADS
 
 from mace_weak.mace.plugin import BASE_LOSS
 from mace_weak.options import OPTIONS, Option
+from recipes.quickstart.tables import markdown_table, with_table
 
 MACE_ONLY = ("base_loss", "heads")
 

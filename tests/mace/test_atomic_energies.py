@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mace_host import supervised
 from training import ALL_ELEMENTS, ATOMIC_ENERGIES, FINETUNE, atomic_energies, train
+
+from recipes.quickstart.mace_host import supervised
 
 
 def test_with_a_weak_loss_they_are_those_asked_for(tmp_path, finetune_flags):

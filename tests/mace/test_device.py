@@ -6,13 +6,13 @@ from collections import Counter
 
 import pytest
 import torch
-from step_cost import stepper
-from step_cost_model import make_setting
-from step_cost_variants import VARIANTS
 from torch.profiler import ProfilerActivity, profile
 from training import train
 
 from mace_weak.mace.loss import WeakLoss
+from recipes.benchmark.step_cost import stepper
+from recipes.benchmark.step_cost_model import make_setting
+from recipes.benchmark.step_cost_variants import VARIANTS
 
 CUDA = pytest.param("cuda", marks=pytest.mark.cuda)
 DEVICES = ["cpu", CUDA]

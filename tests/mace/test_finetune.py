@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 
-import mace_host
 import numpy as np
 import pytest
 import torch
@@ -23,6 +22,7 @@ from predictions import calculated, softened
 from training import atomic_energies, train
 
 from mace_weak.command.models import load_model
+from recipes.quickstart import mace_host
 
 ETHANOL = QUICKSTART / "data" / "ethanol_pbe_train.xyz"
 CBS = RECIPES / "cbs_energy_only" / "data"

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from ase.io import read
 from mace.calculators.foundations_models import mace_mp_urls, mace_off_urls
-from mace_host import model_file, predict
 from training import FINETUNE, train
 
 from mace_weak.command.models import load_model
 from mace_weak.command.models import predict as predictions
 from mace_weak.errors import WeakLossError
+from recipes.quickstart.mace_host import model_file, predict
 
 SMALL = PurePosixPath(mace_mp_urls["small"]).name
 KEPT = {  # the file's name where MACE keeps it

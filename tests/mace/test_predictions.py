@@ -8,11 +8,11 @@ from ase import Atoms
 from ase.io import read
 from ase.stress import full_3x3_to_voigt_6_stress
 from mace.calculators import MACECalculator
-from mace_host import dtype_of, predict
 from predictions import calculated, require_same_as_calculator
 
 from mace_weak import structures
 from mace_weak.command.models import load_model
+from recipes.quickstart.mace_host import dtype_of, predict
 
 
 @pytest.mark.parametrize("name", ["copper", "ethanol_forces"])

@@ -7,7 +7,8 @@ from pathlib import Path
 from datafiles import CONFIGURATIONS
 from readme_tables import NEQUIP, SUPPORTED, roads_table
 from roads import OTHER_ROADS, ROADS
-from tables import with_table
+
+from recipes.quickstart.tables import with_table
 
 
 def updated() -> dict[Path, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import nequip_host
 import pytest
 from ase.io import read
 from predictions import relabelled
 
 from mace_weak.command.models import load_model
+from recipes.quickstart import nequip_host
 
 
 def test_the_atomic_energies_are_the_foundations_own(tmp_path, files, foundation):

@@ -12,10 +12,18 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import read, write
-from benchmark_cases import SCRATCH, Case, Foundation, Plan, Source
-from benchmark_data import EXPANSION_LENGTH, LABELS, PARTS, frames_of, with_file, write_files
 from datafiles import HOSTS, QUICKSTART, RECIPES, run_recipe, small_plan
 from datafiles import write_files as write_quickstart_files
+
+from recipes.benchmark.benchmark_cases import SCRATCH, Case, Foundation, Plan, Source
+from recipes.benchmark.benchmark_data import (
+    EXPANSION_LENGTH,
+    LABELS,
+    PARTS,
+    frames_of,
+    with_file,
+    write_files,
+)
 
 BENCHMARK = RECIPES / "benchmark"
 HOST = next(host for host, version in HOSTS.items() if version)
@@ -43,7 +51,7 @@ def test_every_case_is_declared():
 
 @pytest.mark.skipif(HOSTS["mace"] is None, reason="the rows are those of MACE")
 def test_the_closed_form_is_compared_with_each_method_at_its_best():
-    output = run_recipe(BENCHMARK / "closed_form.py", folders=(QUICKSTART, BENCHMARK))
+    output = run_recipe(BENCHMARK / "closed_form.py")
     by_mace, _, by_nequip = output.partition("nequip:")
     assert "finetune / plain" in by_nequip
     rows = [line.strip("| ").split(" | ") for line in by_mace.splitlines() if line.startswith("| ")]

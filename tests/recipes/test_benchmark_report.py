@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 from datafiles import HOSTS
-from tables import with_table
 
 from mace_weak.losses import LOSS_TERMS
+from recipes.quickstart.tables import with_table
 
 if HOSTS["mace"] is None:
     pytest.skip("the report is written in MACE's environment", allow_module_level=True)
 
 import pandas as pd
-import processes
-import report
+
+from recipes.benchmark import report
+from recipes.quickstart import processes
 
 ERRORS = {  # of two seeds, at two learning rates
     ("plain", 0.01): (400.0, 420.0),

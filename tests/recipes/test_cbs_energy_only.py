@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import composite
-import labels
 import numpy as np
 import pytest
 from ase import Atoms
@@ -13,11 +11,24 @@ from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read
 from ase.units import Hartree
-from composite import Composite, ConvergenceError, correlation_limit, hartree_fock_limit
 from datafiles import RECIPES, run_recipe
-from differences import Modes, force_jobs, forces_of, frequencies, reduced_hessian
-from labels import Job, labelled
-from vibrations import force_hessian, harmonic_wavenumbers, relaxed
+
+from recipes.cbs_energy_only import composite, labels
+from recipes.cbs_energy_only.composite import (
+    Composite,
+    ConvergenceError,
+    correlation_limit,
+    hartree_fock_limit,
+)
+from recipes.cbs_energy_only.differences import (
+    Modes,
+    force_jobs,
+    forces_of,
+    frequencies,
+    reduced_hessian,
+)
+from recipes.cbs_energy_only.labels import Job, labelled
+from recipes.cbs_energy_only.vibrations import force_hessian, harmonic_wavenumbers, relaxed
 
 CBS = RECIPES / "cbs_energy_only"
 WATER = Atoms(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
-from evaluate import errors_of
+
+from recipes.quickstart.evaluate import errors_of
 
 
 def frame(energy: float, force: float, stress: float | None = None) -> Atoms:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from ase.io import read
 from datafiles import HOSTS, QUICKSTART, run_recipe, write_files
-from make_data import closed_shell_molecules
+
+from recipes.quickstart.make_data import closed_shell_molecules
 
 DATA = QUICKSTART / "data"
 

@@ -18,24 +18,22 @@ BY_PROGRAM = {
     "pip": "recipes/test_readme_commands.py",
 }
 EXACTLY = {
-    "python recipes/quickstart/run.py": "recipes/test_quickstart.py",
-    "python recipes/quickstart/run.py --host=nequip": "recipes/test_quickstart.py",
-    "export PYTHONPATH=recipes/quickstart": "datafiles.py",
-    "export PYTHONPATH=recipes/quickstart:recipes/benchmark": "recipes/test_selection.py",
-    "python recipes/selection/run.py": "recipes/test_selection.py",
-    "python recipes/benchmark/run.py learning_rates --data mine.xyz --energy-key energy "
+    "python -m recipes.quickstart.run": "recipes/test_quickstart.py",
+    "python -m recipes.quickstart.run --host=nequip": "recipes/test_quickstart.py",
+    "python -m recipes.selection.run": "recipes/test_selection.py",
+    "python -m recipes.benchmark.run learning_rates --data mine.xyz --energy-key energy "
     "--forces-key forces --foundation mace-model.model": "recipes/test_benchmark.py",
-    "python recipes/benchmark/run.py learning_rates --host nequip": "recipes/test_benchmark.py",
-    "python recipes/benchmark/softening.py": "recipes/test_benchmark.py",
-    "python recipes/benchmark/few_energies.py": "recipes/test_benchmark.py",
-    "python recipes/benchmark/tangent_cost.py --readme": "recipes/test_step_cost.py",
-    "python recipes/benchmark/step_cost.py --device=cuda --size=foundation --readme": (
+    "python -m recipes.benchmark.run learning_rates --host nequip": "recipes/test_benchmark.py",
+    "python -m recipes.benchmark.softening": "recipes/test_benchmark.py",
+    "python -m recipes.benchmark.few_energies": "recipes/test_benchmark.py",
+    "python -m recipes.benchmark.tangent_cost --readme": "recipes/test_step_cost.py",
+    "python -m recipes.benchmark.step_cost --device=cuda --size=foundation --readme": (
         "recipes/test_step_cost.py"
     ),
-    "python recipes/cbs_energy_only/make_data.py --out results/mine --molecule NH3": (
+    "python -m recipes.cbs_energy_only.make_data --out results/mine --molecule NH3": (
         "recipes/test_cbs_energy_only.py"
     ),
-    "python recipes/cbs_energy_only/compare.py foundation=small plain=results/plain/plain.model "
+    "python -m recipes.cbs_energy_only.compare foundation=small plain=results/plain/plain.model "
     "weak_taylor=results/cbs/cbs.model finetune=results/finetuned.model --out results/cbs": (
         "mace/test_compare.py"
     ),

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 from ase.io import read
-from datafiles import HOSTS, QUICKSTART, RECIPES, run_recipe, small_plan
+from datafiles import HOSTS, RECIPES, run_recipe, small_plan
 
 SELECTION = RECIPES / "selection"
 METHODS = ["random", "d-optimal"]
@@ -15,8 +15,7 @@ pytestmark = pytest.mark.skipif(HOSTS["mace"] is None, reason="the demonstration
 
 
 def demonstrate(*arguments: str) -> str:
-    folders = (QUICKSTART, RECIPES / "benchmark")
-    return run_recipe(SELECTION / "run.py", *arguments, folders=folders)
+    return run_recipe(SELECTION / "run.py", *arguments)
 
 
 @pytest.mark.slow

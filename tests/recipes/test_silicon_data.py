@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
-from make_silicon import LEVELS, Level, frames_of_all, silicon_calculator
+
+from recipes.benchmark.make_silicon import LEVELS, Level, frames_of_all, silicon_calculator
 
 # of ASE's Langevin dynamics, by which the data were made
 pytestmark = pytest.mark.filterwarnings("ignore:The implementation of `fixcm:FutureWarning")

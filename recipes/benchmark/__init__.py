@@ -1,0 +1,1 @@
+"""The weak losses and the closed form against the baselines of the field."""

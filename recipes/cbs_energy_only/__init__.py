@@ -1,0 +1,1 @@
+"""Fine-tuning on coupled-cluster energies alone."""

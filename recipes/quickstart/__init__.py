@@ -1,0 +1,1 @@
+"""A foundation model, fine-tuned on few energies, with either host."""

@@ -1,0 +1,1 @@
+"""Optimal designs against random picks."""
