@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from mace_weak.errors import WeakLossError
-from mace_weak.losses import SPATIAL, TAYLOR
+from mace_weak.losses import TERMS
 from mace_weak.versions import MACE, NEQUIP
 
 SUPERVISED = "supervised"
-WEAK = (TAYLOR, SPATIAL)
+WEAK = tuple(TERMS)
 ENERGY, FORCES = "energy", "forces"
 BEFORE = -1  # the epoch of a validation before the first one
 
