@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from ase import Atoms
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 class AtomFit(NamedTuple):

@@ -1,20 +1,23 @@
-"""Structures, their labels and predictions for them: read by key, checked, and put into batches."""
+"""Structures, their labels and predictions for them: read by key, checked, and put into batches.
+
+ASE is imported where it is needed, as the core alone works without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from ase import Atoms
-from ase.io import iread
-from ase.stress import full_3x3_to_voigt_6_stress
 
 from mace_weak.errors import WeakLossError
 from mace_weak.keys import ENERGY_KEY, FORCES_KEY, ISOLATED, STRESS_KEY
 from mace_weak.misread import unplaced
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 # Atoms in a batch of predictions. On a processor larger ones are slower, as they leave its cache.
 BATCH_ATOMS, BATCH_ATOMS_GPU = 128, 1000
@@ -58,6 +61,8 @@ class Keys:
         Raises:
             WeakLossError: if the value has another shape, or is not numeric.
         """
+        from ase.stress import full_3x3_to_voigt_6_stress
+
         key = getattr(self, name)
         if key is None or (name == "forces" and key in atoms.info):
             return None
@@ -108,6 +113,8 @@ def read_structures(path: Path) -> Iterator[Atoms]:
         WeakLossError: if the file is missing, empty or cannot be read, or a position or cell
             vector is NaN or infinite.
     """
+    from ase.io import iread
+
     if not path.is_file():
         raise WeakLossError(f"there is no file '{path}'")
     count = 0
@@ -148,6 +155,8 @@ def _place(path: Path, number: int) -> str:
 
 def bare(atoms: Atoms) -> Atoms:
     """The structure alone, without labels."""
+    from ase import Atoms
+
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 

@@ -18,7 +18,7 @@ from recipes.benchmark.plan_arguments import left_out, measure_table
 from recipes.quickstart import processes
 
 HEADER = ("data", "model", "structures", "forces, meV/Å", "force slope", "energy, meV/atom")
-COLUMNS = ("forces, meV/Å", "force slope", "±", "energy beside its zero, meV/atom")
+COLUMNS = ("forces, meV/Å", "force slope", "±", "energy after its zero, meV/atom")
 
 
 def rows_of(benchmark: Benchmark, name: str) -> Iterator[list[str]]:

@@ -78,7 +78,7 @@ def test_a_conversion_with_other_energies_is_refused(converted):
                 parameter.mul_(1.001)
         return model
 
-    with pytest.raises(WeakLossError, match=r"the converted model's energy differs .* leave --en"):
+    with pytest.raises(WeakLossError, match=r"the converted model's energy differs .* remove --en"):
         converted(wrong)
 
 
