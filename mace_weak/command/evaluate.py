@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mace_weak.command.figures import energy_drift, parity, taylor, write_page
 from mace_weak.command.model_errors import Predicted, error_tables, errors_of, with_labels
 from mace_weak.command.models import Model, load_model, predict
-from mace_weak.command.output import Finding, Result, Table, progress
+from mace_weak.command.output import Finding, Result, Table, progress, time_table, timed
 from mace_weak.command.surface import (
     Trajectory,
     by_length,
@@ -61,14 +61,16 @@ def evaluate_model(model: str, before: str | None, test: Path, settings: Setting
         for name, path in (("before", before), ("model", model))
         if path is not None
     }
-    found = {
-        name: with_labels(
-            frames,
-            progress(predict(loaded, frames), f"{name}: errors", total=len(frames)),
-            settings.keys,
-        )
-        for name, loaded in models.items()
-    }
+    seconds: dict[str, float] = {}
+    with timed(seconds, "errors"):
+        found = {
+            name: with_labels(
+                frames,
+                progress(predict(loaded, frames), f"{name}: errors", total=len(frames)),
+                settings.keys,
+            )
+            for name, loaded in models.items()
+        }
     result = Result(tables=error_tables(found, settings.type_key))
     result.findings += unlabelled(found["model"], settings.keys)
     result.findings += soft(found["model"])
@@ -77,9 +79,12 @@ def evaluate_model(model: str, before: str | None, test: Path, settings: Setting
     figures = {"parity": parity(found)}
     probes = evenly(frames, settings.probes)
     if probes:
-        figures["Taylor residuals"] = probe(models, probes, settings.seed, result)
+        with timed(seconds, "probes"):
+            figures["Taylor residuals"] = probe(models, probes, settings.seed, result)
     if settings.steps:
-        figures["dynamics"] = run_dynamics(models, found["model"], settings, result)
+        with timed(seconds, "dynamics"):
+            figures["dynamics"] = run_dynamics(models, found["model"], settings, result)
+    result.tables.append(time_table(seconds))
     title = f"{model} on {test}" + (f", before: {before}" if before else "")
     result.written += write_page(settings.out, title, result.tables, result.findings, figures)
     return result

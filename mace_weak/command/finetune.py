@@ -27,7 +27,7 @@ from mace_weak.command.finetune_files import (
 from mace_weak.command.hosts import Host, Parametric, finetuning_host, named_by_host, run_trainer
 from mace_weak.command.model_errors import error_tables, with_labels
 from mace_weak.command.models import Model, load_model, predict, reading
-from mace_weak.command.output import Finding, Result, Table, counter, progress
+from mace_weak.command.output import Finding, Result, Table, counter, progress, time_table
 from mace_weak.command.survey import survey
 from mace_weak.losses import FORCES, SPATIAL, TAYLOR
 from mace_weak.structures import Keys, is_isolated_atom, read_structures
@@ -151,8 +151,7 @@ class Finetuning:
         result.written.append(self.request.out)
         result.tables += [chosen_table(tangent.account), expected_table(tangent.account, decided)]
         result.tables += self.tested()
-        rows = [[part, round(spent, 1)] for part, spent in self.work.seconds.items()]
-        result.tables.append(Table("Time", ("part", "s"), rows))
+        result.tables.append(time_table(self.work.seconds))
         result.notes += self.notes(shifts, determined=labels.atoms_determined)
 
     def labels(self, model: Parametric, start: Predicted) -> Labels:

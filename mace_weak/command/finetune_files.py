@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import write
 
-from mace_weak.command.output import require_new
+from mace_weak.command.output import require_new, timed
 from mace_weak.errors import WeakLossError
 from mace_weak.keys import ENERGY_KEY, FORCES_KEY
 from mace_weak.replacing import replacing
@@ -111,12 +110,10 @@ class Work:
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """Add the time of a part to that of earlier calls."""
-        start = time.perf_counter()
         try:
-            yield
+            with timed(self.seconds, part):
+                yield
         finally:
-            spent = self.seconds.get(part, 0.0) + time.perf_counter() - start
-            self.seconds[part] = spent
             _write_json(self.folder / SECONDS, self.seconds)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -152,6 +153,22 @@ def require_new(out: Path, *, inputs: Sequence[Path], overwrite: bool) -> None:
         raise WeakLossError(f"'{out}' is an input and would be overwritten: name another --out")
     if out.exists() and not overwrite:
         raise WeakLossError(f"'{out}' exists: name another --out, or add --overwrite")
+
+
+@contextmanager
+def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Add the time that a part takes to its ``seconds``."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start
+
+
+def time_table(seconds: Mapping[str, float]) -> Table:
+    """The time of each part."""
+    rows = [[part, round(spent, 1)] for part, spent in seconds.items()]
+    return Table("Time", ("part", "s"), rows)
 
 
 @contextmanager

@@ -81,8 +81,9 @@ class WeakLoss(MetricsManager):
         self.energy_metric = ENERGY_METRIC[per_atom_energy]
         terms = [*loss_terms(self.name), *([FORCES] if options.anchor == TANGENT else [])]
         self.parts = {term: f"{PREFIX}{term}" for term in terms}
-        # no entries of the manager, whose entries have the coefficients that nequip's callbacks set
-        self.means = {term: Mean() for term in terms}
+        # not among nequip's metrics, whose coefficients its callbacks set; so they are synchronised
+        # between processes here, as nequip does with its own
+        self.means = {term: Mean(dist_sync_on_step=True) for term in terms}
         self.run: WeakRun | None = None
 
     def attach(self, run: WeakRun) -> None:
