@@ -88,7 +88,7 @@ def check_data(
             comparison = compare(model, train)
     if comparison is not None:
         result.findings += [*check_forces(comparison), *check_energies(comparison)]
-    if comparison is None or "eV" not in comparison.readings():
+    if comparison is None or "eV" not in comparison.readings:
         result.findings += total_energies_in_another_unit(train)
     result.tables += energy_tables(train, model, comparison)
     result.tables.append(scales(train, slope, correlation, pairs))

@@ -88,6 +88,7 @@ class Comparison:
         """That ratio for energies (n_structures,), and their correlation."""
         return proportion(fit_atoms(self.counts, labels).residuals, self.beyond_composition)
 
+    @cached_property
     def readings(self) -> dict[str, float]:
         """Units that would explain the labels' energies, and how they then follow the model's.
 
@@ -223,7 +224,7 @@ def check_energies(comparison: Comparison) -> Iterator[Finding]:
             wrong=True,
         )
         return
-    found = comparison.readings()
+    found = comparison.readings
     if found and "eV" not in found:
         best = max(found.values())
         names = " or ".join(name for name, related in found.items() if related > best - SAME)

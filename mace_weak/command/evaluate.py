@@ -11,8 +11,8 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from mace_weak.command.figures import energy_drift, parity, taylor, write_page
-from mace_weak.command.model_errors import Predicted, error_tables, errors_of, with_labels
-from mace_weak.command.models import Model, load_model, predict
+from mace_weak.command.model_errors import Predicted, error_tables, errors_of, predict_all
+from mace_weak.command.models import Model, load_model
 from mace_weak.command.output import Finding, Result, Table, progress, time_table, timed
 from mace_weak.command.surface import (
     Trajectory,
@@ -63,14 +63,7 @@ def evaluate_model(model: str, before: str | None, test: Path, settings: Setting
     }
     seconds: dict[str, float] = {}
     with timed(seconds, "errors"):
-        found = {
-            name: with_labels(
-                frames,
-                progress(predict(loaded, frames), f"{name}: errors", total=len(frames)),
-                settings.keys,
-            )
-            for name, loaded in models.items()
-        }
+        found = predict_all(models, frames, settings.keys)
     result = Result(tables=error_tables(found, settings.type_key))
     result.findings += unlabelled(found["model"], settings.keys)
     result.findings += soft(found["model"])

@@ -25,9 +25,9 @@ from mace_weak.command.finetune_files import (
     write_lessons,
 )
 from mace_weak.command.hosts import Host, Parametric, finetuning_host, named_by_host, run_trainer
-from mace_weak.command.model_errors import error_tables, with_labels
-from mace_weak.command.models import Model, load_model, predict, reading
-from mace_weak.command.output import Finding, Result, Table, counter, progress, time_table
+from mace_weak.command.model_errors import error_tables, predict_all
+from mace_weak.command.models import Model, load_model, reading
+from mace_weak.command.output import Finding, Result, Table, counter, time_table
 from mace_weak.command.survey import survey
 from mace_weak.losses import FORCES, SPATIAL, TAYLOR
 from mace_weak.structures import Keys, is_isolated_atom, read_structures
@@ -249,14 +249,7 @@ class Finetuning:
             "finetuned": load_model(str(self.request.out), device=self.request.device),
         }
         with self.work.timed("test"):
-            found = {
-                name: with_labels(
-                    frames,
-                    progress(predict(model, frames), f"testing the {name}", total=len(frames)),
-                    self.request.keys,
-                )
-                for name, model in models.items()
-            }
+            found = predict_all(models, frames, self.request.keys)
         return error_tables(found, TYPE_KEY)
 
     def notes(self, shifts: Mapping[str, float], *, determined: bool) -> Iterator[str]:

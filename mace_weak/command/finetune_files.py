@@ -20,7 +20,7 @@ from mace_weak.command.output import require_new, timed
 from mace_weak.errors import WeakLossError
 from mace_weak.keys import ENERGY_KEY, FORCES_KEY
 from mace_weak.replacing import replacing
-from mace_weak.structures import Keys, bare, is_isolated_atom, read_labelled
+from mace_weak.structures import Keys, bare, evenly, is_isolated_atom, read_labelled
 from mace_weak.tangent.fit import Tangent
 from mace_weak.tangent.gradients import Model
 from mace_weak.tangent.labels import Labels, Predicted, without_atoms
@@ -212,8 +212,7 @@ def write_lessons(
         if at_rest:
             originals.append(atoms)
             progress(1)
-    chosen = np.unique(np.linspace(0, len(originals) - 1, N_VALIDATION).astype(int))
-    _write(folder / VALIDATION, [originals[place] for place in chosen])
+    _write(folder / VALIDATION, evenly(originals, N_VALIDATION))
     _write(folder / LESSONS, taught)
 
 

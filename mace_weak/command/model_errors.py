@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from mace_weak.command.output import Table
+from mace_weak.command.models import Model, predict
+from mace_weak.command.output import Table, progress
 from mace_weak.structures import Keys, Prediction, finite
 
 ALL = "all"
@@ -105,6 +106,18 @@ def with_labels(
         Predicted(atoms, finite(keys.labels(atoms)), prediction)
         for atoms, prediction in zip(frames, predictions, strict=True)
     ]
+
+
+def predict_all(
+    models: Mapping[str, Model], frames: Sequence[Atoms], keys: Keys
+) -> dict[str, list[Predicted]]:
+    """Structures with their labels and the predictions of each model, by its name."""
+    return {
+        name: with_labels(
+            frames, progress(predict(model, frames), f"{name}: errors", total=len(frames)), keys
+        )
+        for name, model in models.items()
+    }
 
 
 def errors_of(structures: Sequence[Predicted], symbol: str | None = None) -> Errors:

@@ -59,7 +59,7 @@ class WeakLoss(torch.nn.Module):
             NonFiniteWeakLossError: if a weak part of an earlier step was not finite.
         """
         bridge = self.bridge
-        if bridge.schedule is None:
+        if bridge.schedule is None or bridge.model is None:
             raise RuntimeError("a weak loss was called before its training began")
         bridge.ledger.settle()
         supervised = self.supervised(ref, pred, ddp)
@@ -68,7 +68,7 @@ class WeakLoss(torch.nn.Module):
             bridge.ledger.add(Entry(supervised.detach()))
             return supervised
         bridge.ledger.watch.start()
-        parts, residuals = self._parts(step, ref, pred, ddp)
+        parts, residuals = self._parts(step, bridge.model, ref, pred, ddp)
         weak = torch.stack(list(parts.values())).sum()
         bridge.ledger.watch.time_backward_from(weak)
         bridge.ledger.watch.stop()
@@ -76,15 +76,20 @@ class WeakLoss(torch.nn.Module):
         return supervised + weak
 
     def _parts(
-        self, step: WeakStep, ref: Any, pred: dict[str, Any], ddp: bool | None
+        self,
+        step: WeakStep,
+        model: torch.nn.Module,
+        ref: Any,
+        pred: dict[str, Any],
+        ddp: bool | None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The weak parts of the loss, and the residuals (n_selected,) in eV, by term."""
         if not step.rows:  # other processes may have some, and reduce_loss waits for all
             nothing = torch.zeros_like(ref["weight"])
             return {term: reduce_loss(nothing, ddp) for term in step.terms}, {}
         subset = subset_of(ref, step.rows)
-        model, anchor = self._potentials(ref, pred, subset)
-        residuals = residuals_of(step, subset, model, anchor, _reference(ref, pred, subset))
+        trained, anchor = self._potentials(model, ref, pred, subset)
+        residuals = residuals_of(step, subset, trained, anchor, _reference(ref, pred, subset))
         energy_weight = self.supervised.get_buffer("energy_weight")
         penalties = penalties_of(
             step, subset, residuals, penalty=self.penalty,
@@ -94,12 +99,10 @@ class WeakLoss(torch.nn.Module):
         return {term: reduce_loss(penalty, ddp) for term, penalty in penalties.items()}, residuals
 
     def _potentials(
-        self, batch: Any, prediction: dict[str, Tensor], subset: Subset
+        self, model: torch.nn.Module, batch: Any, prediction: dict[str, Tensor], subset: Subset
     ) -> tuple[ModelPotential, Potential | None]:
         """The trained model and the anchor on the subset of a batch."""
-        model, anchor = self.bridge.model, self.bridge.anchor
-        if model is None:
-            raise RuntimeError("a weak loss was called before its training began")
+        anchor = self.bridge.anchor
         graph = graph_of(batch, subset, extra_inputs(model, getattr(anchor, "model", None)))
         rest = Sample(
             subset.per_structure(position_energy(prediction)),
