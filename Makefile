@@ -10,11 +10,11 @@ WORKERS ?= 2
 MARKED ?= not slow and not slurm
 MACE := $(VENV)-mace/bin
 NEQUIP := $(VENV)-nequip/bin
-PYTEST = -m pytest -n $(WORKERS) --dist=worksteal -m "$(MARKED)"
+PYTEST = -m pytest --durations=20 -n $(WORKERS) --dist=worksteal -m "$(MARKED)"
 
 .PHONY: environment-mace environment-nequip quickstart quickstart-nequip sweep \
 	test test-mace test-nequip lint readme benchmark benchmark-nequip benchmark-small \
-	benchmark-report benchmark-cost benchmark-tangent benchmark-closed-form benchmark-activation clean
+	benchmark-report benchmark-cost benchmark-tangent benchmark-closed-form clean
 
 # environment $(1) with the extras $(2); torch first, so that the hosts find it
 define install
@@ -92,9 +92,6 @@ benchmark-tangent: environment-mace
 # from the published rows, those of SET=closed_form and of the trainings
 benchmark-closed-form: environment-mace
 	$(MACE)/python -m recipes.benchmark.closed_form --readme
-
-benchmark-activation: environment-mace
-	$(MACE)/python -m recipes.benchmark.activation_cost
 
 clean:
 	rm -rf $(VENV)-mace $(VENV)-nequip build *.egg-info recipes/*/results

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 READMES = [ROOT / "README.md", ROOT / "tests" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-READMES += sorted((ROOT / "recipes").glob("*/README.md"))  # patches: see test_patches.py
+READMES += sorted((ROOT / "recipes").glob("*/*.md"))  # patches: see test_patches.py
 
 
 def commands_of(readme: Path) -> list[list[str]]:

@@ -17,27 +17,15 @@ from recipes.benchmark.benchmark_cases import Case, Foundation, Source
 
 ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
 VALID_FRACTION = 0.1  # MACE wants some; nothing is chosen by them
-COPIES = 4  # displaced ones of each structure
-EXPANSION_LENGTH = 0.01  # Å, rms displacement of an atom; at 0.03 Å the curvature left out harms
-NOISE_LENGTH = 0.05  # Å, rms displacement of an atom that is to be predicted
-NOISE_FORCE = 20.0  # eV/Å², so that the noise reads as forces of 1 eV/Å
-NOISE_WEIGHT = 1e-7  # of them in the loss, so that both heads weigh alike at the start
-
-Relabel = Callable[[Sequence[Atoms], np.random.Generator], list[Atoms]]
 
 
 @dataclass(frozen=True)
 class Files:
-    """Training and validation files of a case, and how many structures the first has.
-
-    ``extra`` is a training file of another head, with ``n_extra`` structures.
-    """
+    """Training and validation files of a case, and how many structures the first has."""
 
     train: Path
     valid: Path
     n_train: int
-    extra: Path | None = None
-    n_extra: int = 0
 
 
 def coldest(frames: list[Atoms]) -> list[Atoms]:
@@ -100,92 +88,52 @@ def chosen(frames: list[Atoms], case: Case) -> tuple[list[Atoms], list[Atoms]]:
     return [frames[index] for index in train], [frames[index] for index in valid]
 
 
-def seeing(*kept: str) -> Relabel:
-    """A function that keeps these labels of structures."""
-
-    def relabelled(frames: Sequence[Atoms], generator: np.random.Generator) -> list[Atoms]:
-        result = []
-        for atoms in frames:
-            frame = bare(atoms)
-            frame.info.update({key: atoms.info[key] for key in kept if key in atoms.info})
-            for key in kept:
-                if key in atoms.arrays:
-                    frame.arrays[key] = atoms.arrays[key]
-            result.append(frame)
-        return result
-
-    return relabelled
-
-
-def displacements(
-    atoms: Atoms, count: int, *, length: float, generator: np.random.Generator
-) -> np.ndarray:
-    return generator.normal(scale=length / 3**0.5, size=(count, len(atoms), 3))
-
-
-def expanded(frames: Sequence[Atoms], generator: np.random.Generator) -> list[Atoms]:
-    """The structures and displaced copies, all with energies.
-
-    A copy has E(S) − ⟨F(S), d⟩ (Cooper et al., npj Comput. Mater. 6, 54 (2020)).
-    """
-    result = seeing(ENERGY)(frames, generator)
-    for atoms in frames:
-        for step in displacements(atoms, COPIES, length=EXPANSION_LENGTH, generator=generator):
-            copy = bare(atoms)
-            copy.positions += step
-            copy.info[ENERGY] = atoms.info[ENERGY] - float(np.sum(atoms.arrays[FORCES] * step))
-            result.append(copy)
-    return result
-
-
-def noisy(frames: Sequence[Atoms], generator: np.random.Generator) -> list[Atoms]:
-    """Displaced structures whose forces point back, and no energies: the noise to predict."""
-    result = []
-    for atoms in frames:
-        for step in displacements(atoms, COPIES, length=NOISE_LENGTH, generator=generator):
-            copy = bare(atoms)
-            copy.positions += step
-            copy.arrays[FORCES] = -NOISE_FORCE * step
-            copy.info["config_forces_weight"] = NOISE_WEIGHT
-            result.append(copy)
-    return result
+def seeing(atoms: Atoms, labels: Sequence[str]) -> Atoms:
+    """The structure with these labels alone."""
+    frame = bare(atoms)
+    frame.info.update({key: atoms.info[key] for key in labels if key in atoms.info})
+    for key in labels:
+        if key in atoms.arrays:
+            frame.arrays[key] = atoms.arrays[key]
+    return frame
 
 
 @dataclass(frozen=True)
 class View:
-    """What a method sees of the labels, in training, validation and perhaps in another head."""
+    """The labels that a method sees: of each structure, and more of the one of highest energy."""
 
-    train: Relabel
-    valid: Relabel
-    extra: Relabel | None = None
-    needs_forces: bool = False
+    of_each: tuple[str, ...]
+    of_highest: tuple[str, ...] = ()
+
+    @property
+    def needs_forces(self) -> bool:
+        return FORCES in (*self.of_each, *self.of_highest)
+
+    def train(self, frames: list[Atoms]) -> list[Atoms]:
+        highest = by_energy(frames)[-1]
+        more = (*self.of_each, *self.of_highest)
+        return [seeing(atoms, more if atoms is highest else self.of_each) for atoms in frames]
+
+    def valid(self, frames: list[Atoms]) -> list[Atoms]:
+        return [seeing(atoms, self.of_each) for atoms in frames]
 
 
-ENERGIES = seeing(ENERGY)
 LABELS = {
-    "energies": View(ENERGIES, ENERGIES),
-    "energies, stress": View(seeing(ENERGY, STRESS), seeing(ENERGY, STRESS)),
-    "energies, forces": View(seeing(ENERGY, FORCES), seeing(ENERGY, FORCES), needs_forces=True),
-    "expansions": View(expanded, ENERGIES, needs_forces=True),
-    "energies, noise": View(ENERGIES, ENERGIES, extra=noisy),
+    "energies": View((ENERGY,)),
+    "energies, forces": View((ENERGY, FORCES)),
+    "energies, forces of one": View((ENERGY,), of_highest=(FORCES,)),
 }
 
 
 def write_files(folder: Path, pool: list[Atoms], case: Case, labels: str) -> Files:
     """The training and validation files of a case."""
     own_train, own_valid = chosen(pool, case)
-    generator = np.random.default_rng(case.seed)
-    view = LABELS[labels]
     stem = f"{case.data}-{case.structures}-{case.seed}"
-    train = view.train(own_train, generator)
-    valid = view.valid(own_valid, generator)
-    extra = view.extra(own_train, generator) if view.extra else []
+    train, valid = LABELS[labels].train(own_train), LABELS[labels].valid(own_valid)
     return Files(
         train=write_named(folder, f"{stem}-train", train),
         valid=write_named(folder, f"{stem}-valid", valid),
         n_train=len(train),
-        extra=write_named(folder, f"{stem}-extra", extra) if extra else None,
-        n_extra=len(extra),
     )
 
 

@@ -16,7 +16,6 @@ from recipes.quickstart.mace_host import predict  # noqa: F401  (the same name f
 MODEL_SUFFIX = mace_host.MODEL_SUFFIX
 PACKAGES = ("mace-weak", "mace-torch", "torch")
 HEAD = "Default"
-EXTRA_HEAD = "extra"
 MODEL_SETTINGS = (
     "model", "hidden_irreps", "MLP_irreps", "max_ell", "correlation", "num_radial_basis", "r_max",
     "scaling",
@@ -56,14 +55,15 @@ class Training:
         anchor: str | None = None,
         device: str,
     ) -> None:
-        structures = files.n_train + files.n_extra + method.replayed
+        structures = files.n_train + method.replayed
         steps_per_epoch = structures // data.batch_size  # MACE drops what does not fill a batch
         if not steps_per_epoch:
             raise SystemExit(f"{case.title}: {structures} structures do not fill a batch")
         self.epochs = max(1, round(case.steps / steps_per_epoch))
-        self.two_heads = bool(files.extra or method.replayed)
+        self.two_heads = bool(method.replayed)
         flags: dict[str, Any] = {
-            **training_files(files),
+            "train_file": files.train,
+            "valid_file": files.valid,
             "batch_size": data.batch_size,
             "lr": case.lr,
             # the learning rate falls alike, however many epochs the steps are
@@ -89,7 +89,10 @@ class Training:
         if of_mace and foundation != SCRATCH and not self.two_heads:
             flags |= mace_host.supervised(self.loss, foundation, files.train)
         self.flags = [
-            *(f"--{name}={value}" for name, value in flags.items()),
+            *(
+                f"--{name}" if value is None else f"--{name}={value}"
+                for name, value in flags.items()
+            ),
             *mace_host.last_model(self.epochs),
         ]
 
@@ -111,15 +114,3 @@ class Training:
     def head(self) -> str | None:
         """Of the energies, in a model with several heads."""
         return HEAD if self.two_heads else None
-
-
-def training_files(files: Files) -> dict[str, Any]:
-    """Flags that name the files, those of each head if there are two."""
-    if files.extra is None:
-        return {"train_file": files.train, "valid_file": files.valid}
-    extra, own = str(files.extra), str(files.train)
-    heads = {
-        EXTRA_HEAD: {"train_file": extra, "valid_file": extra, "E0s": "foundation"},
-        HEAD: {"train_file": own, "valid_file": str(files.valid)},
-    }  # the last head chooses the model
-    return {"heads": heads}

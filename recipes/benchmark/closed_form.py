@@ -2,27 +2,37 @@
 
     python -m recipes.benchmark.closed_form --readme
 
-A table of the published rows: of ``mace-weak finetune`` those of the sets ``closed_form…``
-(``make benchmark SET=closed_form``), of the trainings those of all other sets with the same data
-and number of structures. The learning rate of a training is that of the lowest error on unseen
-forces, which a user does not have; finetune has none to choose.
+A table and a figure of the published rows: of ``mace-weak finetune`` those of the sets
+``closed_form…`` (``make benchmark SET=closed_form``), of the trainings those of all other sets with
+the same data and number of structures. The learning rate of a training is that of the lowest error
+on unseen forces, which a user does not have; finetune has none to choose.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.ticker import NullLocator
 
 from recipes.benchmark.plan_arguments import README
-from recipes.benchmark.report_tables import FOUNDATION, PLAIN, averaged, ratio, trained, with_spread
+from recipes.benchmark.report_tables import (
+    FOUNDATION,
+    PLAIN,
+    at_best,
+    ratio,
+    trained,
+    with_spread,
+)
 from recipes.quickstart.tables import markdown_table, with_table
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE / "published"
 TOP = HERE.parents[1] / "README.md"
-SETS = "closed_form"
+FIGURE = HERE / "figures" / "closed_form.png"
 CLOSED, ANCHORED = "finetune", "weak_taylor"
 LONGEST = 800  # steps of the trainings that are compared with
 MARKER = "closed form"
@@ -47,47 +57,81 @@ def host_of(path: Path) -> str:
     return "nequip" if path.stem.startswith("nequip_") else "mace"
 
 
-def at_best(rows: pd.DataFrame) -> pd.Series:
-    """Force errors by seed, at the learning rate and number of steps of the lowest mean."""
-    means = averaged(rows)
-    best = means.loc[means["force_rmse"].idxmin()]
-    own = rows[(rows["lr"] == best["lr"]) & (rows["steps"] == best["steps"])]
-    return own.set_index("seed")["force_rmse"]
+def compared(
+    done: pd.DataFrame,
+) -> Iterator[tuple[str, int, pd.DataFrame, dict[str, pd.Series]]]:
+    """For each data and number of structures that finetune was run on, its rows of finetune.
+
+    And the force errors by seed of each method at its best.
+    """
+    closed = done[done["method"] == CLOSED]
+    for (data, structures), own in closed.groupby(["data", "structures"], sort=False):
+        alike = done[(done["data"] == data) & (done["structures"] == structures)]
+        errors = {
+            str(name): at_best(part).set_index("seed")["force_rmse"]
+            for name, part in alike.groupby("method")
+        }
+        if PLAIN in errors and ANCHORED in errors:
+            yield str(data), int(structures), own, errors
 
 
 def lines(rows: pd.DataFrame) -> list[list[str]]:
     """A line for each data set and number of structures that finetune was run on."""
-    start = rows[rows["method"] == FOUNDATION].set_index("data")["force_rmse"]
+    start = rows[rows["method"] == FOUNDATION].drop_duplicates("data").set_index("data")
     found = []
-    done = trained(rows)
-    for (data, structures), own in done[done["method"] == CLOSED].groupby(
-        ["data", "structures"], sort=False
-    ):
-        alike = done[(done["data"] == data) & (done["structures"] == structures)]
-        by_method = {name: at_best(part) for name, part in alike.groupby("method") if len(part)}
+    for data, structures, own, by_method in compared(trained(rows)):
         taken = own["closed_form"].astype(bool)
         expected = own.loc[taken, "expected_force_rmse"]
         note = "" if taken.all() else f" ({(~taken).sum()} of {len(own)} by training)"
-        errors = [
-            with_spread(by_method[name].mean(), by_method[name].std()) if name in by_method else ""
-            for name in (PLAIN, ANCHORED, CLOSED)
-        ]
-        ratios = [
-            ratio(by_method[CLOSED], by_method[name]) if name in by_method else ""
-            for name in (PLAIN, ANCHORED)
-        ]
-        foundation = start.get(data)
-        first = foundation if isinstance(foundation, float) else foundation.iloc[0]
+        methods = (PLAIN, ANCHORED, CLOSED)
+        errors = [with_spread(by_method[name].mean(), by_method[name].std()) for name in methods]
+        ratios = [ratio(by_method[CLOSED], by_method[name]) for name in (PLAIN, ANCHORED)]
         errors[2] = f"**{errors[2]}**{note}"
+        first = f"{start.loc[data, 'force_rmse']:.0f}"
         bar = f"{expected.mean():.0f}" if len(expected) else ""
-        found.append([data, f"{structures}", f"{first:.0f}", *errors, bar, *ratios])
+        found.append([data, f"{structures}", first, *errors, bar, *ratios])
     return found
+
+
+def draw(rows: pd.DataFrame, path: Path) -> None:
+    """Force errors over those of plain fine-tuning at its best, a line for each data."""
+    start = rows[rows["method"] == FOUNDATION].drop_duplicates("data").set_index("data")
+    groups = list(compared(trained(rows)))
+    figure, axis = plt.subplots(figsize=(7.0, 0.8 + 0.32 * len(groups)))
+    for place, (data, _, own, errors) in enumerate(reversed(groups)):
+        plain = errors[PLAIN]
+        axis.plot(start.loc[data, "force_rmse"] / plain.mean(), place, "|", color="0.4", ms=12)
+        for shift, method, color in ((0.15, ANCHORED, "tab:blue"), (-0.15, CLOSED, "tab:orange")):
+            ratios = (errors[method] / plain).dropna()
+            axis.errorbar(
+                ratios.mean(), place + shift, xerr=ratios.std(), fmt="o", color=color, capsize=2
+            )
+        expected = own.loc[own["closed_form"].astype(bool), "expected_force_rmse"].mean()
+        axis.plot(expected / plain.mean(), place - 0.15, "D", color="tab:orange", mfc="none")
+    for marker, color, label in (
+        ("|", "0.4", "foundation model"),
+        ("o", "tab:blue", ANCHORED),
+        ("o", "tab:orange", CLOSED),
+        ("D", "tab:orange", "its expected error"),
+    ):
+        axis.plot([], [], marker, color=color, mfc="none" if marker == "D" else color, label=label)
+    axis.axvline(1.0, color="0.8", zorder=0)
+    axis.set_yticks(range(len(groups)), [f"{data}, {n}" for data, n, _, _ in reversed(groups)])
+    axis.set_xscale("log")
+    axis.set_xticks([0.2, 0.3, 0.5, 0.7, 1, 2, 4], ["0.2", "0.3", "0.5", "0.7", "1", "2", "4"])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlabel("force error / that of plain fine-tuning at its best learning rate")
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.savefig(path, dpi=130, bbox_inches="tight")
+    plt.close(figure)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--readme", action="store_true", help="the table into the READMEs")
     options = parser.parse_args()
+    if options.readme:
+        draw(published("mace"), FIGURE)
     for host, readmes in SHOWN.items():
         table = markdown_table(HEADER, lines(published(host)))
         print(f"{host}:\n\n{table}\n")

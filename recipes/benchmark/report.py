@@ -9,7 +9,8 @@ the force error of unseen structures (meV/Å), with the standard deviation.
 from __future__ import annotations
 
 import argparse
-import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,8 @@ from recipes.benchmark.report_tables import (
     FOUNDATION,
     at_best_rate,
     averaged,
-    best_table,
     dynamics_table,
-    ratio_table,
+    matrix_table,
     table,
     trained,
 )
@@ -37,25 +37,129 @@ PUBLISHED = HERE / "published"
 FIGURES = HERE / "figures"
 READMES = (HERE / "README.md", HERE.parent / "sparse_data" / "README.md")
 PACKAGES = ("mace-weak", "mace-torch", "nequip", "torch")
+MOLECULES = ("rmd17_ethanol", "h2co", "ammonia")
 
 
-def draw(rows: pd.DataFrame, across: str, path: Path, *, at_best: bool, value: str) -> None:
-    """``value`` against ``across``, a panel for each data, a line for each method."""
+@dataclass(frozen=True)
+class View:
+    """Rows of several sets that answer one question, in the order of ``data`` and ``methods``."""
+
+    sets: tuple[str, ...]
+    data: tuple[str, ...]
+    methods: tuple[str, ...]
+    structures: tuple[int, ...] = (50,)
+
+    def rows(self) -> pd.DataFrame:
+        files = [PUBLISHED / f"{name}.csv" for name in self.sets]
+        rows = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+        wanted = rows["method"].isin(self.methods) & rows["structures"].isin(self.structures)
+        rows = rows[rows["data"].isin(self.data) & (wanted | (rows["method"] == FOUNDATION))]
+        same = ["data", "method", "structures", "lr", "steps", "seed"]
+        order = {name: place for place, name in enumerate((*self.data, FOUNDATION, *self.methods))}
+        return rows.drop_duplicates(same).sort_values(
+            ["data", "method"], key=lambda names: names.map(order), kind="stable"
+        )
+
+
+NUMBERS = View(
+    ("structures", "closed_form", "closed_form_numbers"),
+    ("rmd17_ethanol",),
+    ("plain", "weak_taylor", "finetune", "energies and forces"),
+    (10, 20, 50, 100, 200, 500),
+)
+VIEWS = {
+    "alternatives": View(
+        (
+            "learning_rates",
+            "alternatives",
+            "long",
+            "lbfgs",
+            "descriptor_learning",
+            "upper_bound",
+            "closed_form",
+        ),
+        MOLECULES,
+        (
+            "plain",
+            "plain, MACE's guide",
+            "plain, 8 times as long",
+            "L-BFGS",
+            "LoRA",
+            "frozen layers",
+            "replay, pseudolabels",
+            "Gaussian process on descriptors",
+            "weak_taylor",
+            "finetune",
+            "energies and forces",
+        ),
+    ),
+    "one with forces": View(
+        (
+            "learning_rates",
+            "one_with_forces",
+            "closed_form",
+            "closed_form_one_with_forces",
+            "upper_bound",
+        ),
+        ("rmd17_ethanol", "h2co"),
+        (
+            "plain",
+            "plain, forces of one",
+            "finetune",
+            "finetune, forces of one",
+            "energies and forces",
+        ),
+    ),
+    "two levels": View(
+        ("two_levels", "two_heads", "closed_form"),
+        ("ethanol_two_levels", "h2co_two_levels"),
+        ("plain", "two heads", "weak_taylor", "finetune"),
+    ),
+    "losses": View(
+        ("losses", "no_anchor", "many_molecules", "silicon_two_levels"),
+        ("rmd17_ethanol", "h2co", "molecules_two_levels", "silicon_two_levels"),
+        (
+            "plain",
+            "weak_taylor",
+            "weak_spatial",
+            "weak_piwsl",
+            "weak_taylor, order 0",
+            "weak_taylor, order 1",
+            "weak_taylor, no anchor",
+        ),
+    ),
+    "from scratch": View(
+        ("from_scratch",),
+        ("rmd17_ethanol", "h2co"),
+        (
+            "energies, from scratch",
+            "weak_taylor, from scratch",
+            "weak_taylor, order 0, from scratch, anchored",
+            "energies and forces, from scratch",
+            "energies and forces and weak_taylor, from scratch",
+        ),
+    ),
+}
+
+
+def draw(rows: pd.DataFrame, across: str, path: Path) -> None:
+    """Force errors against ``across``, a panel for each data, a line for each method.
+
+    Where another setting than the learning rate is varied, at the best learning rate of each.
+    """
     means = averaged(trained(rows))
-    if at_best:
+    if across != "lr":
         means = at_best_rate(means)
     names = list(dict.fromkeys(means["data"]))
-    methods = dict.fromkeys(means["method"])
-    shades = plt.get_cmap("tab20").colors  # each hue twice, the second light
-    colors = dict(zip(methods, (*shades[::2], *shades[1::2]), strict=False))
+    colors = dict(zip(dict.fromkeys(means["method"]), plt.get_cmap("tab10").colors, strict=False))
     figure, axes = plt.subplots(1, len(names), figsize=(1.5 + 4.0 * len(names), 3.8), squeeze=False)
     for axis, data in zip(axes[0], names, strict=True):
-        start = rows[(rows["method"] == FOUNDATION) & (rows["data"] == data)][value]
-        panel(axis, means[means["data"] == data], across, value, colors)
+        start = rows[(rows["method"] == FOUNDATION) & (rows["data"] == data)]["force_rmse"]
+        panel(axis, means[means["data"] == data], across, colors)
         axis.axhline(float(start.iloc[0]), color="0.5", linestyle=":", label="foundation model")
         axis.set_title(data)
-        axis.set_xlabel({"seconds": "seconds of training", **ACROSS}[across])
-    axes[0][0].set_ylabel({"force_rmse": "force RMSE, meV/Å", "slope": "force slope"}[value])
+        axis.set_xlabel(ACROSS[across])
+    axes[0][0].set_ylabel("force RMSE, meV/Å")
     entries: dict[str, Artist] = {}  # a method may lack in some panels
     for axis in axes[0]:
         handles, labels = axis.get_legend_handles_labels()
@@ -69,77 +173,54 @@ def draw(rows: pd.DataFrame, across: str, path: Path, *, at_best: bool, value: s
     plt.close(figure)
 
 
-def panel(axis: Axes, means: pd.DataFrame, across: str, value: str, colors: dict[str, Any]) -> None:
+def panel(axis: Axes, means: pd.DataFrame, across: str, colors: Mapping[str, Any]) -> None:
     for method, own in means.groupby("method", sort=False):
         line = own.sort_values(across)
         axis.errorbar(
-            line[across], line[value], yerr=line[f"{value}_std"], marker="o", markersize=4,
+            line[across], line["force_rmse"], yerr=line["force_rmse_std"], marker="o", markersize=4,
             capsize=2, label=str(method), color=colors[str(method)],
         )  # fmt: skip
     axis.set_xscale("log")
     axis.xaxis.set_minor_locator(NullLocator())
-    if across == "seconds":
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
-    else:
-        values = sorted(means[across].unique())
-        axis.set_xticks(values, [f"{value:g}" for value in values])
-    if value == "force_rmse":
-        axis.set_yscale("log")
-        axis.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 4, 6, 8)))
-        for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-            which(StrMethodFormatter("{x:.0f}"))
-    else:
-        axis.axhline(1.0, color="0.8", zorder=0)
+    values = sorted(means[across].unique())
+    axis.set_xticks(values, [f"{value:g}" for value in values])
+    axis.set_yscale("log")
+    axis.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 4, 6, 8)))
+    for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+        which(StrMethodFormatter("{x:.0f}"))
 
 
-def report(path: Path, figures: set[str]) -> dict[str, str]:
-    """Draw those of ``figures`` that are of one table of results.
-
-    Returns what READMEs show of it, by its marker.
-    """
-    rows = pd.read_csv(path)
-    cases = trained(rows)
-    across = next((name for name in ("steps", "structures") if cases[name].nunique() > 1), "lr")
-    name = path.stem
-    drawn = {
-        name: (across, "force_rmse"),
-        f"{name}_slope": (across, "slope"),
-        f"{name}_seconds": ("seconds", "force_rmse"),
-    }
-    for figure in figures & drawn.keys():
-        against, value = drawn[figure]
-        draw(rows, against, FIGURES / f"{figure}.png", at_best=across != "lr", value=value)
-    packages = [column for column in rows.columns if column in PACKAGES]
-    versions = ", ".join(f"{package} {rows[package].iloc[0]}" for package in packages)
-    shown = {
-        "force errors": table(rows, across),
-        "ratios": ratio_table(rows, across),
-        "best": best_table(rows, across),
-        **(
-            {"dynamics": dynamics_table(rows)}
-            if rows.columns.str.startswith("drift_").any()
-            else {}
-        ),
-    }
-    return {f"{name} {kind}": f"{text}\n\n{versions}." for kind, text in shown.items()}
+def versions_of(rows: pd.DataFrame) -> str:
+    """The versions that gave the rows."""
+    found = [
+        f"{package} {value}"
+        for package in PACKAGES
+        if package in rows
+        for value in rows[package].dropna().unique()
+    ]
+    return ", ".join(found)
 
 
-def shown_figures() -> set[str]:
-    """Names of the figures that the READMEs show."""
-    return {
-        name for readme in READMES for name in re.findall(r"figures/(\w+)\.png", readme.read_text())
-    }
+def texts() -> Iterator[tuple[str, str]]:
+    """The markers in the READMEs, and the tables that belong there."""
+    rates, runs = (
+        pd.read_csv(PUBLISHED / f"{name}.csv") for name in ("learning_rates", "dynamics")
+    )
+    yield "learning_rates force errors", f"{table(rates, 'lr')}\n\n{versions_of(rates)}."
+    yield "dynamics", f"{dynamics_table(runs)}\n\n{versions_of(runs)}."
+    for name, view in VIEWS.items():
+        rows = view.rows()
+        yield f"{name} at best", f"{matrix_table(rows)}\n\n{versions_of(rows)}."
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.parse_args()
-    figures = shown_figures()
-    for path in sorted(PUBLISHED.glob("*.csv")):
-        for marker, text in report(path, figures).items():
-            for readme in READMES:
-                readme.write_text(with_table(readme.read_text(), marker, text))
+    draw(pd.read_csv(PUBLISHED / "learning_rates.csv"), "lr", FIGURES / "learning_rates.png")
+    draw(NUMBERS.rows(), "structures", FIGURES / "structures.png")
+    for marker, text in texts():
+        for readme in READMES:
+            readme.write_text(with_table(readme.read_text(), marker, text))
 
 
 if __name__ == "__main__":

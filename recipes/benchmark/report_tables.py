@@ -16,7 +16,8 @@ ACROSS = {
 }
 FOUNDATION = "foundation"
 PLAIN = "plain"
-MEASURED = ("energy_rmse", "force_rmse", "slope", "stress_rmse", "seconds")
+MEASURED = ("energy_rmse", "force_rmse", "slope", "seconds")
+SEEDS = 3  # of published rows; fewer are said
 NOTHING = pd.Series(dtype=float)
 SETTINGS = ["data", "method", "structures", "lr", "steps"]
 
@@ -101,37 +102,40 @@ def table(rows: pd.DataFrame, across: str) -> str:
     return markdown_table(["data", "method", *header, "best", "best / plain's best"], lines)
 
 
-def ratio_table(rows: pd.DataFrame, across: str) -> str:
-    """Ratios to the plain run with the same value of ``across``, a line for each other method."""
-    errors = errors_by_seed(rows, across)
-    values, header = columns_of(errors, across)
-    lines = []
-    for data, method in dict.fromkeys((data, method) for data, method, _ in errors):
-        if method == PLAIN or not any((data, PLAIN, value) in errors for value in values):
-            continue
+def best_of_each(rows: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """The rows of each (data, method) at its learning rate and steps of lowest force error."""
+    groups = trained(rows).groupby(["data", "method"], sort=False)
+    return {(str(data), str(method)): at_best(own) for (data, method), own in groups}
+
+
+def at_best(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of one method at the learning rate and number of steps of the lowest force error."""
+    means = averaged(rows)
+    best = means.loc[means["force_rmse"].idxmin()]
+    return rows[(rows["lr"] == best["lr"]) & (rows["steps"] == best["steps"])]
+
+
+def matrix_table(rows: pd.DataFrame) -> str:
+    """A line for each method at its best, a column for each data: force and energy errors."""
+    start = rows[rows["method"] == FOUNDATION].drop_duplicates("data").set_index("data")
+    best = best_of_each(rows)
+    names = list(dict.fromkeys(data for data, _ in best))
+    first = [errors_cell(start.loc[[data]]) for data in names]
+    lines = [["foundation model", *first]]
+    for method in dict.fromkeys(method for _, method in best):
         cells = [
-            ratio(errors.get((data, method, v), NOTHING), errors.get((data, PLAIN, v), NOTHING))
-            for v in values
+            errors_cell(best[data, method]) if (data, method) in best else "" for data in names
         ]
-        lines.append([data, method, *cells])
-    return markdown_table(["data", "method / plain", *header], lines)
+        lines.append([method, *cells])
+    return markdown_table(["method", *names], lines)
 
 
-def best_table(rows: pd.DataFrame, across: str) -> str:
-    """All errors of each method at its own best learning rate, for each value of ``across``."""
-    stress, varied = "stress_rmse" in rows, [] if across == "lr" else [across]
-    lines = [
-        [
-            row["data"], row["method"], *(f"{row[name]:g}" for name in varied),
-            f"{row['lr']:g}", f"{row['energy_rmse']:.1f}",
-            with_spread(row["force_rmse"], row["force_rmse_std"]), f"{row['slope']:.3f}",
-            *([f"{row['stress_rmse']:.1f}"] if stress else []), f"{row['seeds']}",
-        ]
-        for _, row in at_best_rate(averaged(trained(rows))).iterrows()
-    ]  # fmt: skip
-    header = ["data", "method", *varied, "best lr", "energy, meV/atom", "forces, meV/Å",
-              "force slope", *(["stress, meV/Å³"] if stress else []), "seeds"]  # fmt: skip
-    return markdown_table(header, lines)
+def errors_cell(rows: pd.DataFrame) -> str:
+    """Force error (meV/Å) with its spread, and in brackets the energy error (meV/atom)."""
+    forces = with_spread(rows["force_rmse"].mean(), rows["force_rmse"].std())
+    seeds = rows["seed"].nunique()
+    few = f"; {seeds} seed{'s' * (seeds > 1)}" if 0 < seeds < SEEDS else ""
+    return f"{forces} ({rows['energy_rmse'].mean():.1f}{few})"
 
 
 def dynamics_table(rows: pd.DataFrame) -> str:

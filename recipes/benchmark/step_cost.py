@@ -28,7 +28,7 @@ from recipes.benchmark.step_cost_model import Setting, make_setting
 from recipes.benchmark.step_cost_variants import FLOORS, VARIANTS, Floor, Variant, make_loss
 from recipes.quickstart.tables import markdown_table, with_table
 
-README = Path(__file__).with_name("README.md")
+PAGE = Path(__file__).with_name("cost.md")
 OUTPUTS = {"forces": True, "virials": False, "stress": False}
 
 
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument(
         "--memory-structures", type=int, default=64, help="structures in the batch of the memory"
     )
-    parser.add_argument("--readme", action="store_true", help="write the tables into the README")
+    parser.add_argument("--readme", action="store_true", help="write the tables into cost.md")
     options = parser.parse_args()
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error(f"--device={options.device}: torch finds no GPU here")
@@ -145,7 +145,7 @@ def main() -> None:
         print(f"\n{table}")
         if options.readme:
             block = f"{table}\n\n{caption}"
-            README.write_text(with_table(README.read_text(), f"{device.type} {marker}", block))
+            PAGE.write_text(with_table(PAGE.read_text(), f"{device.type} {marker}", block))
     print(f"\n{caption}")
 
 

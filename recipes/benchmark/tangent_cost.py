@@ -45,7 +45,7 @@ from recipes.benchmark.step_cost_model import (
 from recipes.benchmark.step_cost_variants import VARIANTS, make_loss
 from recipes.quickstart.tables import markdown_table, with_table, with_versions
 
-README = Path(__file__).with_name("README.md")
+PAGE = Path(__file__).with_name("cost.md")
 STEPS = 800
 ROUNDS = 15
 PACKAGES = ("mace-weak", "mace-torch", "torch")
@@ -173,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--case", choices=CASES, help="measure one case, in this process")
     parser.add_argument("--foundation", help="model file for the last row; without it, none")
-    parser.add_argument("--readme", action="store_true", help="the table into the README")
+    parser.add_argument("--readme", action="store_true", help="the table into cost.md")
     options = parser.parse_args()
     if options.case:
         print(json.dumps(measured(options.case)))
@@ -181,7 +181,7 @@ def main() -> None:
     table = with_versions(markdown_table(HEADER, list(rows(options.foundation))), PACKAGES)
     print(table)
     if options.readme:
-        README.write_text(with_table(README.read_text(), "tangent cost", table))
+        PAGE.write_text(with_table(PAGE.read_text(), "tangent cost", table))
 
 
 if __name__ == "__main__":

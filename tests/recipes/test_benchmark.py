@@ -17,7 +17,6 @@ from datafiles import write_files as write_quickstart_files
 
 from recipes.benchmark.benchmark_cases import SCRATCH, Case, Foundation, Plan, Source
 from recipes.benchmark.benchmark_data import (
-    EXPANSION_LENGTH,
     LABELS,
     PARTS,
     frames_of,
@@ -71,37 +70,18 @@ def test_the_closed_form_is_compared_with_each_method_at_its_best():
 def test_methods_see_the_labels_that_they_may(tmp_path):
     frames = ethanols(tmp_path, 10)
     case = Case("ethanol", "plain", 10, 0.01, 8, 1)
-    for labels, view in LABELS.items():
+    for labels in LABELS:
         files = write_files(tmp_path, frames, case, labels)
         train, valid = read(files.train, ":"), read(files.valid, ":")
         assert len(train) == files.n_train
         assert len(valid) == 1
         assert all(np.isfinite(atoms.info["REF_energy"]) for atoms in train + valid)
-        assert all(("REF_forces" in atoms.arrays) == ("forces" in labels) for atoms in train)
-        assert (files.extra is not None) == (view.extra is not None)
-
-
-def test_displaced_structures_have_the_energies_of_the_expansion(tmp_path):
-    """E(S) − ⟨F(S), d⟩, whose error is of second order in d."""
-    frames = ethanols(tmp_path, 3)
-    for atoms in frames:  # the labels of a field that pulls straight: the expansion is exact
-        atoms.arrays["REF_forces"] = np.tile([0.3, -0.2, 0.1], (len(atoms), 1))
-        atoms.info["REF_energy"] = -float(np.sum(atoms.positions @ [0.3, -0.2, 0.1]))
-    result = LABELS["expansions"].train(frames, np.random.default_rng(0))
-    assert len(result) == 5 * len(frames)
-    moved = np.concatenate([a.positions - frames[0].positions for a in result[3:7]])
-    assert np.sqrt(np.mean(np.sum(moved**2, axis=1))) == pytest.approx(EXPANSION_LENGTH, rel=0.3)
-    for atoms in result:
-        energy = -float(np.sum(atoms.positions @ [0.3, -0.2, 0.1]))
-        assert atoms.info["REF_energy"] == pytest.approx(energy, abs=1e-9)
-
-
-def test_noise_points_back(tmp_path):
-    (atoms,) = ethanols(tmp_path, 1)
-    for copy in LABELS["energies, noise"].extra([atoms], np.random.default_rng(0)):
-        step = copy.positions - atoms.positions
-        assert np.abs(step).max() > 0
-        assert np.allclose(copy.arrays["REF_forces"], -20.0 * step)
+        with_forces = [atoms for atoms in train if "REF_forces" in atoms.arrays]
+        assert len(with_forces) == {"energies": 0, "energies, forces": 9}.get(labels, 1)
+        if labels == "energies, forces of one":
+            (highest,) = with_forces
+            assert highest.info["REF_energy"] == max(atoms.info["REF_energy"] for atoms in train)
+            assert "REF_forces" not in valid[0].arrays
 
 
 def test_the_parts_of_a_file_are_cold_and_hot(tmp_path):
@@ -162,10 +142,10 @@ def test_files_of_the_users_are_compared(tmp_path):
         "methods:\n"
         "  plain: {flags: {loss: weighted}}\n"
         "  weak: {flags: {loss: weak_taylor, weak_taylor_weight: 1000}}\n"
-        "  denoising: {labels: 'energies, noise', flags: {loss: weighted}}\n"
+        "  upper: {labels: 'energies, forces', flags: {loss: weighted, lbfgs: null}}\n"
         "  student: {labels: 'energies, forces', foundation: none, anchored: true, "
         "flags: {loss: weak_taylor}}\n"
-        "sets: {tiny: {data: [], method: [plain, weak, denoising, student], structures: [6], "
+        "sets: {tiny: {data: [], method: [plain, weak, upper, student], structures: [6], "
         "lr: [0.01], steps: [8], seed: [1], dynamics: {temperatures: [300], steps: 20}}}\n"
     )
     arguments = (
@@ -177,7 +157,7 @@ def test_files_of_the_users_are_compared(tmp_path):
     foundation, *rows = csv.DictReader(table.read_text().splitlines())
     assert foundation["method"] == "foundation"
     assert float(foundation["force_rmse"]) > 0
-    for_mace = ["denoising", "student"]
+    for_mace = ["upper", "student"]
     assert [row["method"] for row in rows] == ["plain", "weak", *for_mace * (HOST == "mace")]
     assert all((f"Left out: own, {name}" in output) == (HOST == "nequip") for name in for_mace)
     assert all(float(row["force_rmse"]) > 0 and float(row["seconds"]) > 0 for row in rows)
@@ -218,16 +198,15 @@ def test_softening_is_measured_on_the_structures_not_trained_on(tmp_path):
     assert float(after[3]) < float(before[3])
 
 
-@pytest.mark.skipif(HOSTS["mace"] is None, reason="the table is of MACE's trainings")
-def test_the_orders_of_the_cases_are_told_with_their_reasons(tmp_path):
+@pytest.mark.skipif(HOSTS["mace"] is None, reason="the terms are measured with MACE")
+def test_the_tangent_model_is_measured_with_and_without_the_weak_terms(tmp_path):
     output = run_recipe(
-        BENCHMARK / "few_energies.py", f"--cases={small_plan(tmp_path)}", f"--out={tmp_path}"
-    )
+        BENCHMARK / "weak_terms.py", f"--cases={small_plan(tmp_path)}", "--data", "small", "absent",
+        "--structures=12", "--seeds", "1", "2", f"--out={tmp_path}",
+    )  # fmt: skip
     (line,) = (line.strip("| ").split(" | ") for line in output.splitlines() if "| small" in line)
-    data, structures, density, left, _, related, order, seeds = line
-    assert (data, structures, seeds) == ("small", "20", "2")
-    assert density == f"{18 / 27:.2f}"  # two are for validation; nine atoms
-    assert all(float(value) > 0 for value in left.split(" to "))
-    assert all(-1 <= float(value) <= 1 for value in related.split(" to "))
-    assert order == "1"
+    errors = [float(cell.split()[0]) for cell in line[1:5]]
+    assert all(error > 0 for error in errors)
+    assert len(set(errors)) > 1
+    assert float(line[5].split()[0]) >= 1.0
     assert "Left out: absent" in output

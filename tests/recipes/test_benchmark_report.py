@@ -49,21 +49,10 @@ def test_each_method_is_compared_at_its_own_best():
     assert weak == ["ethanol", "weak_taylor", "105 ± 7", "180 ± 0", "**105 ± 7**", "0.50 ± 0.00"]
 
 
-def test_ratios_are_of_the_same_structures_and_setting():
-    (weak,) = cells(report.ratio_table(rows(), "lr"))
-    assert weak == ["ethanol", "weak_taylor", "0.26 ± 0.01", "0.86 ± 0.06"]
-
-
 def test_without_a_plain_run_there_is_no_ratio():
     alone = rows()
     table = report.table(alone[alone["method"] != "plain"], "lr")
     assert table.splitlines()[-1].endswith("| **105 ± 7** |  |")
-
-
-def test_the_best_learning_rates_are_told():
-    lines = {line[1]: line for line in cells(report.best_table(rows(), "lr"))}
-    assert lines["plain"][2:5] == ["0.001", "4.2", "210 ± 14"]
-    assert lines["weak_taylor"][2:5] == ["0.01", "2.1", "105 ± 7"]
 
 
 def test_what_a_set_varies_stands_in_the_columns():
@@ -71,8 +60,33 @@ def test_what_a_set_varies_stands_in_the_columns():
     table = report.table(both.drop_duplicates(), "structures")
     assert "| 20 structures | 50 structures |" in table
     assert cells(table)[1][2:4] == ["210 ± 14", "210 ± 14"]
-    best = cells(report.best_table(both.drop_duplicates(), "structures"))
-    assert [line[2:4] for line in best if line[1] == "plain"] == [["20", "0.001"], ["50", "0.001"]]
+
+
+def test_a_view_shows_each_method_at_its_best_on_each_data():
+    """The force error, and in brackets the energy error of the same rows and how few seeds."""
+    other = rows()
+    other["data"] = "ammonia"
+    other = other[other["method"] != "weak_taylor"]
+    table = report.matrix_table(pd.concat([rows(), other]))
+    assert table.splitlines()[0] == "| method | ethanol | ammonia |"
+    foundation, plain, weak = cells(table)
+    assert foundation == ["foundation model", "500 (9.0)", "500 (9.0)"]
+    assert plain == ["plain", "210 ± 14 (4.2; 2 seeds)", "210 ± 14 (4.2; 2 seeds)"]
+    assert weak[:2] == ["weak_taylor", "105 ± 7 (2.1; 2 seeds)"]
+
+
+def test_a_view_takes_its_rows_from_several_sets():
+    """In the order that it declares, each training once."""
+    view = report.VIEWS["alternatives"]
+    found = view.rows()
+    assert list(dict.fromkeys(found["data"])) == list(view.data)
+    own = found[(found["data"] == "h2co") & (found["method"] != "foundation")]
+    assert list(dict.fromkeys(own["method"])) == [
+        method for method in view.methods if method in set(own["method"])
+    ]
+    assert {"plain", "weak_taylor", "finetune", "frozen layers"} <= set(own["method"])
+    assert not own.duplicated(["method", "structures", "lr", "steps", "seed"]).any()
+    assert set(own["structures"]) == {50}
 
 
 def test_dynamics_tell_how_many_seeds_broke():
@@ -92,24 +106,23 @@ def test_dynamics_tell_how_many_seeds_broke():
     assert cells(report.dynamics_table(measured))[-1][3:] == ["< 0.01", "held 1.2"]
 
 
-def test_tables_and_figures_are_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "FIGURES", tmp_path / "figures")
-    rows().to_csv(tmp_path / "rates.csv", index=False)
-    text = report.report(tmp_path / "rates.csv", {"rates", "rates_seconds", "others"})
-    assert "| ethanol | weak_taylor | 105 ± 7 |" in text["rates force errors"]
-    assert "torch 2.13.0." in text["rates force errors"]
-    written = list((tmp_path / "figures").iterdir())
-    assert {path.stem for path in written} == {"rates", "rates_seconds"}
-    assert all(path.stat().st_size > 5000 for path in written)
+def test_a_figure_is_drawn(tmp_path):
+    path = tmp_path / "figures" / "rates.png"
+    report.draw(rows(), "lr", path)
+    assert path.stat().st_size > 10_000
 
 
 def test_the_readmes_show_what_is_published():
-    for path in report.PUBLISHED.glob("*.csv"):
-        for marker, text in report.report(path, set()).items():
-            for readme in report.READMES:
-                content = readme.read_text()
-                assert with_table(content, marker, text) == content, "run make benchmark-report"
-    assert {path.stem for path in report.FIGURES.iterdir()} == report.shown_figures()
+    readmes = [readme.read_text() for readme in report.READMES]
+    shown = set()
+    for marker, text in report.texts():
+        for readme in readmes:
+            assert with_table(readme, marker, text) == readme, marker
+            if f"<!-- {marker} -->" in readme:
+                shown.add(marker)
+    assert {f"{name} at best" for name in report.VIEWS} <= shown
+    for path in report.FIGURES.iterdir():
+        assert any(f"figures/{path.name}" in readme for readme in readmes), path.name
 
 
 def test_published_rows_are_of_the_present_defaults():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 from readme_commands import READMES, ROOT, calls, commands_of
@@ -25,7 +27,8 @@ EXACTLY = {
     "--forces-key forces --foundation mace-model.model": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.run learning_rates --host nequip": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.softening": "recipes/test_benchmark.py",
-    "python -m recipes.benchmark.few_energies": "recipes/test_benchmark.py",
+    "python -m recipes.benchmark.weak_terms --readme": "recipes/test_benchmark.py",
+    "python -m recipes.benchmark.descriptor_learning": "recipes/test_descriptor_learning.py",
     "python -m recipes.benchmark.tangent_cost --readme": "recipes/test_step_cost.py",
     "python -m recipes.benchmark.step_cost --device=cuda --size=foundation --readme": (
         "recipes/test_step_cost.py"
@@ -51,6 +54,26 @@ def test_every_command_has_a_test():
     for tests in {*BY_PROGRAM.values(), *EXACTLY.values()}:
         for file in tests.split(" and "):
             assert (ROOT / "tests" / file).exists(), file
+
+
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+DATA = ROOT / "recipes" / "benchmark" / "data" / "README.md"
+
+
+def headings(page: Path) -> set[str]:
+    """The names by which links reach the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize(
+    "page", [*READMES, DATA, ROOT / "CONTRIBUTING.md"], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_links_lead_somewhere(page):
+    for name, heading in LINK.findall(page.read_text()):
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), name
+        assert not heading or heading in headings(target), f"{name}#{heading}"
 
 
 @pytest.mark.parametrize("words", calls("make").values(), ids=" ".join)

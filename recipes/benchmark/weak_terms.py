@@ -1,0 +1,115 @@
+"""What the weak terms add in closed form: the tangent model with none, one or both of them.
+
+    python -m recipes.benchmark.weak_terms --readme
+
+Force errors of the tangent model itself, before a model file learns it, on the unseen structures.
+``finetune`` has both terms, and the evidence chooses their weights, which may be next to nothing.
+The last column compares this choice with the best of the four columns in hindsight, seed by seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from ase import Atoms
+
+from mace_weak.command.finetune_files import read_training
+from mace_weak.command.hosts import finetuning_host
+from mace_weak.command.models import load_model
+from mace_weak.structures import Keys
+from mace_weak.tangent.fit import Settings, Tangent, fit
+from mace_weak.tangent.labels import Labels
+from mace_weak.tangent.prior import FORCES, TAYLOR, TERMS
+from recipes.benchmark.benchmark_cases import Case
+from recipes.benchmark.benchmark_data import FORCES as REFERENCE_FORCES
+from recipes.benchmark.benchmark_data import frames_of, write_files
+from recipes.benchmark.benchmark_runner import Benchmark
+from recipes.benchmark.plan_arguments import left_out, measure_table
+from recipes.benchmark.report_tables import with_spread
+
+CHOICES = {"none": (), "Taylor": (TAYLOR,), "order 0": (FORCES,), "both": TERMS}
+HEADER = ("data", *CHOICES, "both / best of the four")
+AT_ONCE = 10  # unseen structures in a batch
+
+
+class Foundation:
+    """A foundation model that can be linearised, on structures of the caller's."""
+
+    def __init__(self, path: str, folder: Path) -> None:
+        self.host = finetuning_host(path)
+        self.model = load_model(
+            str(self.host.save_foundation(path, folder, head=None, device="cpu")), device="cpu"
+        )
+
+    def solved(self, train: Path, terms: Sequence[str], seed: int) -> Tangent:
+        """The tangent model of the labels in a file."""
+        training = read_training(train, Keys())
+        model = self.host.parametric_model(self.model, training.frames)
+        start = model.predicted(lambda done: None)
+        labels = Labels.beyond(start, model.counts, training.energies, training.forces)
+        return fit(model, labels, Settings(terms=terms, seed=seed))[0]
+
+    def force_error(self, tangent: Tangent, frames: Sequence[Atoms]) -> float:
+        """Root mean square of a component, meV/Å."""
+        model = self.host.parametric_model(self.model, frames)
+        predicted = [
+            tangent.potential(model, range(start, min(start + AT_ONCE, len(frames)))).rest().forces
+            for start in range(0, len(frames), AT_ONCE)
+        ]
+        reference = np.concatenate([atoms.arrays[REFERENCE_FORCES] for atoms in frames])
+        difference = torch.cat(predicted).detach().numpy() - reference
+        return 1e3 * float(np.sqrt(np.mean(difference**2)))
+
+
+def line(name: str, errors: pd.DataFrame) -> list[str]:
+    """Means of the seeds (the rows of ``errors``) for each choice of terms (its columns)."""
+    chosen = errors["both"] / errors.min(axis=1)
+    cells = [with_spread(errors[choice].mean(), errors[choice].std()) for choice in CHOICES]
+    return [name, *cells, with_spread(chosen.mean(), chosen.std(), 2)]
+
+
+def rows(benchmark: Benchmark) -> Iterator[list[str]]:
+    """A line for all data that is there."""
+    for name in benchmark.options.data:
+        if left_out(benchmark, name):
+            continue
+        data, options = benchmark.plan.data[name], benchmark.options
+        pool = frames_of(data.train, options.shared, forces_needed=False)
+        unseen = frames_of(data.test, options.shared, forces_needed=True)
+        cases = [Case(name, "finetune", options.structures, 0, 0, seed) for seed in options.seeds]
+        with tempfile.TemporaryDirectory() as folder:
+            foundation = Foundation(benchmark.foundation(data.foundation), Path(folder))
+            files = {case: write_files(Path(folder), pool, case, "energies") for case in cases}
+            errors = [
+                {
+                    choice: foundation.force_error(
+                        foundation.solved(files[case].train, terms, case.seed),
+                        unseen,
+                    )
+                    for choice, terms in CHOICES.items()
+                }
+                for case in cases
+            ]
+        yield line(name, pd.DataFrame(errors))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--data", nargs="+",
+        default=["rmd17_ethanol", "h2co", "ammonia", "molecules_two_levels", "ethanol_two_levels",
+                 "h2co_two_levels"],
+    )  # fmt: skip
+    parser.add_argument("--structures", type=int, default=50)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    measure_table(parser, "weak terms", HEADER, rows)
+
+
+if __name__ == "__main__":
+    main()
