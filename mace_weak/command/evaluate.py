@@ -144,7 +144,7 @@ def probe(
 ) -> Figure:
     """Taylor residuals and closed paths: adds their tables and findings, returns the figure."""
     residuals = {
-        name: taylor_residuals(frames, model.calculator, seed=seed)
+        name: taylor_residuals(frames, model.predictions, seed=seed)
         for name, model in models.items()
     }
     if "before" in models:
@@ -156,7 +156,7 @@ def probe(
     result.tables.append(Table("Taylor residuals, meV/atom", columns, rows))
     rows = []
     for name, model in models.items():
-        work, scale = loop_work(frames, model.calculator, seed=seed)
+        work, scale = loop_work(frames, model.predictions, seed=seed)
         rows.append([name, work, scale])
         if work > CONSERVATIVE * scale:
             result.findings.append(

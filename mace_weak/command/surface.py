@@ -1,8 +1,8 @@
-"""Tests of a model's energy surface by its calculator: smoothness, closed paths, dynamics."""
+"""Tests of a model's energy surface: smoothness, closed paths, dynamics."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from ase.md.verlet import VelocityVerlet
 from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from mace_weak.command.output import progress
-from mace_weak.structures import bare
+from mace_weak.structures import Prediction, bare
 
 LENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2)  # Å, root mean square displacement of an atom
 LOOP = 0.05  # Å, root mean square radius of a closed path, for an atom
@@ -23,14 +23,15 @@ STRIDE = 10  # steps between two checks
 BROKEN = (0.5, 1.7)  # a bond shorter or longer than this times its length at the start
 
 
-def energy_and_forces(
-    atoms: Atoms, calculator: Calculator, step: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """At ``atoms`` moved by ``step`` (n_atoms, 3) in Å: eV, and (n_atoms, 3) in eV/Å."""
-    moved = bare(atoms)
-    moved.positions += step
-    moved.calc = calculator
-    return float(moved.get_potential_energy()), np.array(moved.get_forces())
+# energies and forces of structures, in their order: ``Model.predictions``
+Predict = Callable[[Iterable[Atoms]], Iterator[Prediction]]
+
+
+def moved(atoms: Atoms, step: np.ndarray) -> Atoms:
+    """A copy of the structure, moved by ``step`` (n_atoms, 3) in Å."""
+    copy = bare(atoms)
+    copy.positions += step
+    return copy
 
 
 def random_steps(count: int, n_atoms: int, generator: np.random.Generator) -> np.ndarray:
@@ -38,7 +39,7 @@ def random_steps(count: int, n_atoms: int, generator: np.random.Generator) -> np
     return generator.normal(scale=3**-0.5, size=(count, n_atoms, 3))
 
 
-def taylor_residuals(frames: Sequence[Atoms], calculator: Calculator, *, seed: int) -> np.ndarray:
+def taylor_residuals(frames: Sequence[Atoms], predict: Predict, *, seed: int) -> np.ndarray:
     """r/N in meV/atom of each structure and each length of displacement, (n_frames, n_lengths).
 
     r = E(S+d) − [E(S) − ⟨F(S), d⟩] of Takamoto, Zaverkin and Niepert (2025). A smooth surface has
@@ -46,11 +47,22 @@ def taylor_residuals(frames: Sequence[Atoms], calculator: Calculator, *, seed: i
     difference of their surfaces.
     """
     generator = np.random.default_rng(seed)
-    residuals = []
-    for atoms in progress(frames, "Taylor residuals", total=len(frames)):
-        (direction,) = random_steps(1, len(atoms), generator)
-        residuals.append(1e3 * residuals_along(atoms, calculator, direction) / len(atoms))
-    return np.array(residuals)
+    directions = [random_steps(1, len(atoms), generator)[0] for atoms in frames]
+    lengths = np.array([0.0, *LENGTHS])
+    copies = [
+        moved(atoms, length * direction)
+        for atoms, direction in zip(frames, directions, strict=True)
+        for length in lengths
+    ]
+    found = list(progress(predict(copies), "Taylor residuals", total=len(copies)))
+    energies = np.array([each.energy for each in found]).reshape(len(frames), -1)
+    slopes = [
+        np.sum(at_rest.forces * direction)
+        for at_rest, direction in zip(found[:: len(lengths)], directions, strict=True)
+    ]
+    expected = energies[:, :1] - np.outer(slopes, lengths[1:])
+    sizes = np.array([[len(atoms)] for atoms in frames])
+    return 1e3 * (energies[:, 1:] - expected) / sizes
 
 
 def by_length(residuals: np.ndarray) -> dict[float, float]:
@@ -58,32 +70,29 @@ def by_length(residuals: np.ndarray) -> dict[float, float]:
     return dict(zip(LENGTHS, np.sqrt(np.mean(residuals**2, axis=0)).tolist(), strict=True))
 
 
-def residuals_along(atoms: Atoms, calculator: Calculator, direction: np.ndarray) -> np.ndarray:
-    """r in eV for each length along ``direction`` (n_atoms, 3), which is of length 1 Å."""
-    energy, forces = energy_and_forces(atoms, calculator, np.zeros_like(direction))
-    steps = [length * direction for length in LENGTHS]
-    there = [energy_and_forces(atoms, calculator, step)[0] for step in steps]
-    return np.array(there) - (energy - np.array([np.sum(forces * step) for step in steps]))
-
-
-def loop_work(frames: Sequence[Atoms], calculator: Calculator, *, seed: int) -> tuple[float, float]:
+def loop_work(frames: Sequence[Atoms], predict: Predict, *, seed: int) -> tuple[float, float]:
     """Work of the forces around closed paths, and its scale, both root mean squares in meV/atom.
 
     The path is an ellipse r + ρ(u cos θ + v sin θ) in the space of all positions, the scale the sum
     of the work's absolute values along it. Forces that are a gradient do no work around it.
     """
     generator = np.random.default_rng(seed)
+    axes = [LOOP * random_steps(2, len(atoms), generator) for atoms in frames]
+    angles = np.arange(CORNERS) * 2 * np.pi / CORNERS
+    copies = [
+        moved(atoms, u * np.cos(angle) + v * np.sin(angle))
+        for atoms, (u, v) in zip(frames, axes, strict=True)
+        for angle in angles
+    ]
+    found = iter(list(progress(predict(copies), "closed paths", total=len(copies))))
     works, scales = [], []
-    for atoms in progress(frames, "closed paths", total=len(frames)):
-        u, v = LOOP * random_steps(2, len(atoms), generator)
-        parts = []
-        for angle in np.arange(CORNERS) * 2 * np.pi / CORNERS:
-            _, forces = energy_and_forces(atoms, calculator, u * np.cos(angle) + v * np.sin(angle))
-            tangent = v * np.cos(angle) - u * np.sin(angle)
-            parts.append(float(np.sum(forces * tangent)) * 2 * np.pi / CORNERS)
-        works.append(1e3 * sum(parts) / len(atoms))
-        scales.append(1e3 * sum(abs(part) for part in parts) / len(atoms))
-    work, scale = (float(np.sqrt(np.mean(np.square(found)))) for found in (works, scales))
+    for atoms, (u, v) in zip(frames, axes, strict=True):
+        tangents = [v * np.cos(angle) - u * np.sin(angle) for angle in angles]
+        parts = np.array([np.sum(next(found).forces * tangent) for tangent in tangents])
+        parts *= 1e3 * 2 * np.pi / CORNERS / len(atoms)
+        works.append(parts.sum())
+        scales.append(np.abs(parts).sum())
+    work, scale = (float(np.sqrt(np.mean(np.square(values)))) for values in (works, scales))
     return work, scale
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -12,11 +14,13 @@ from labelled import rattled
 
 from mace_weak.command.surface import (
     LENGTHS,
+    Predict,
     by_length,
     constant_energy,
     loop_work,
     taylor_residuals,
 )
+from mace_weak.structures import Prediction
 from recipes.benchmark.make_silicon import silicon_calculator
 
 STIFFNESS = 10.0  # eV/Å²
@@ -39,6 +43,17 @@ class Springs(Calculator):
         self.results = {"energy": 0.5 * STIFFNESS * float(np.sum(away**2)), "forces": forces}
 
 
+def predict_by(calculator: Calculator) -> Predict:
+    """Energies and forces by a calculator of ASE."""
+
+    def predict(frames: Iterable[Atoms]) -> Iterator[Prediction]:
+        for atoms in frames:
+            atoms.calc = calculator
+            yield Prediction(atoms.get_potential_energy(), atoms.get_forces())
+
+    return predict
+
+
 @pytest.fixture
 def ammonia() -> Atoms:
     return molecule("NH3")
@@ -46,7 +61,7 @@ def ammonia() -> Atoms:
 
 def test_the_residual_of_springs_is_half_of_their_stiffness(ammonia):
     """r = ½ k |d|², and with itself as the anchor nothing."""
-    springs = Springs(ammonia.positions)
+    springs = predict_by(Springs(ammonia.positions))
     copies = [ammonia] * 400
     residuals = taylor_residuals(copies, springs, seed=1)
     found = by_length(residuals)
@@ -61,17 +76,18 @@ def test_the_residual_of_springs_is_half_of_their_stiffness(ammonia):
 
 
 def test_the_residual_of_a_smooth_potential_is_quadratic():
-    found = by_length(taylor_residuals(rattled(5), EMT(), seed=1))
+    found = by_length(taylor_residuals(rattled(5), predict_by(EMT()), seed=1))
     assert found[0.02] / found[0.01] == pytest.approx(4, rel=0.15)
 
 
 def test_a_gradient_does_no_work_around_closed_paths(ammonia):
-    work, scale = loop_work(rattled(3), EMT(), seed=1)
+    work, scale = loop_work(rattled(3), predict_by(EMT()), seed=1)
     assert work < 1e-3 * scale
 
 
 def test_forces_that_are_no_gradient_do_work_around_closed_paths(ammonia):
-    work, scale = loop_work([ammonia] * 5, Springs(ammonia.positions, swirl=3.0), seed=1)
+    swirl = predict_by(Springs(ammonia.positions, swirl=3.0))
+    work, scale = loop_work([ammonia] * 5, swirl, seed=1)
     assert work > 0.05 * scale
 
 
