@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from recipes.benchmark import benchmark_mace
 from recipes.benchmark.benchmark_cases import Case, Plan
-from recipes.benchmark.benchmark_data import ENERGIES, Files, bare, frames_of, write_named
+from recipes.benchmark.benchmark_data import LABELS, Files, bare, frames_of, write_named
 from recipes.benchmark.benchmark_runner import Benchmark
 from recipes.quickstart import processes
 
@@ -97,9 +97,8 @@ class Demonstration:
             f"--out={selected}", "--overwrite",
         )  # fmt: skip
         indices = [pool[atoms.info["pool_index"]] for atoms in read(selected, ":")]
-        generator = np.random.default_rng(choice.seed)
-        train = ENERGIES([frames[index] for index in indices], generator)
-        valid = ENERGIES([frames[index] for index in others[: max(1, n // 10)]], generator)
+        train = LABELS["energies"].train([frames[index] for index in indices])
+        valid = LABELS["energies"].valid([frames[index] for index in others[: max(1, n // 10)]])
         files = Files(
             write_named(self.folder, f"{stem}-{choice.method}", train),
             write_named(self.folder, f"{stem}-valid", valid),

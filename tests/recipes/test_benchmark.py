@@ -142,7 +142,7 @@ def test_files_of_the_users_are_compared(tmp_path):
         "methods:\n"
         "  plain: {flags: {loss: weighted}}\n"
         "  weak: {flags: {loss: weak_taylor, weak_taylor_weight: 1000}}\n"
-        "  upper: {labels: 'energies, forces', flags: {loss: weighted, lbfgs: null}}\n"
+        "  upper: {labels: 'energies, forces', flags: {loss: weighted, amsgrad: null}}\n"
         "  student: {labels: 'energies, forces', foundation: none, anchored: true, "
         "flags: {loss: weak_taylor}}\n"
         "sets: {tiny: {data: [], method: [plain, weak, upper, student], structures: [6], "
