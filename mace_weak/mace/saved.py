@@ -81,15 +81,20 @@ class SavedModel:
 
     def descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
         """Invariant features of all layers, averaged over atoms: (n_frames, n_features)."""
-        ends = np.cumsum([len(atoms) for atoms in frames])
-        of_frames = np.split(self.atom_descriptors(frames), ends[:-1])
-        return np.stack([features.mean(axis=0) for features in of_frames])
+        batch = self._batch(frames)
+        features = self._features(batch)
+        total = features.new_zeros(len(frames), features.shape[1])
+        total.index_add_(0, batch["batch"], features)
+        return (total / (batch["ptr"][1:] - batch["ptr"][:-1]).unsqueeze(1)).cpu().numpy()
 
     def atom_descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
         """Invariant features of all layers, of the atoms of all frames: (n_atoms, n_features)."""
+        return self._features(self._batch(frames)).cpu().numpy()
+
+    def _features(self, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
-            output = self.model(self._batch(frames).to_dict(), compute_force=False)
-        return self._invariant(output["node_feats"]).cpu().numpy()
+            output = self.model(batch.to_dict(), compute_force=False)
+        return self._invariant(output["node_feats"])
 
     def _batch(self, frames: Sequence[Atoms]) -> Batch:
         graphs = graphs_of(self, frames, dtype=next(self.model.parameters()).dtype)

@@ -21,6 +21,7 @@ from ase import Atoms
 from ase.io import read, write
 from tqdm import tqdm
 
+from mace_weak.command.model_errors import Errors
 from recipes.benchmark.benchmark_cases import HERE, SCRATCH, Case, Foundation, Plan, located
 from recipes.benchmark.benchmark_closed_form import ClosedForm
 from recipes.benchmark.benchmark_data import (
@@ -188,14 +189,7 @@ class Benchmark:
         return read(predicted, ":")
 
     def errors(self, model: str, data: str, *, head: str | None = None) -> dict[str, float]:
-        errors = errors_of(self.predicted(model, self.test_files[data], head=head))
-        stress = errors.stress_rmse
-        return {
-            "energy_rmse": round(errors.energy_rmse_about_mean, 3),
-            "force_rmse": round(errors.force_rmse, 2),
-            "slope": round(errors.slope, 4),
-            **({} if stress is None else {"stress_rmse": round(stress, 3)}),
-        }
+        return columns_of(errors_of(self.predicted(model, self.test_files[data], head=head)))
 
     def dynamics(self, model: Path, case: Case, *, head: str | None) -> dict[str, Any]:
         """How long the model holds at the temperatures of the set, if it has some."""
@@ -246,6 +240,17 @@ class Benchmark:
                 bar.set_postfix_str(f"{case.title}: {rows[case]['force_rmse']:.0f} meV/Å")
                 done = [rows[case] for case in cases if case in rows]
                 write_csv(self.options.csv, [*start, *done])
+
+
+def columns_of(errors: Errors) -> dict[str, float]:
+    """Those of a row: meV/atom, meV/Å, no unit, and meV/Å³ where stresses are known."""
+    stress = errors.stress_rmse
+    return {
+        "energy_rmse": round(errors.energy_rmse_about_mean, 3),
+        "force_rmse": round(errors.force_rmse, 2),
+        "slope": round(errors.slope, 4),
+        **({} if stress is None else {"stress_rmse": round(stress, 3)}),
+    }
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

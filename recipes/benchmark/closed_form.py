@@ -11,7 +11,8 @@ on unseen forces, which a user does not have; finetune has none to choose.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -23,6 +24,7 @@ from recipes.benchmark.report_tables import (
     FOUNDATION,
     PLAIN,
     at_best,
+    foundation_rows,
     ratio,
     trained,
     with_spread,
@@ -57,13 +59,25 @@ def host_of(path: Path) -> str:
     return "nequip" if path.stem.startswith("nequip_") else "mace"
 
 
-def compared(
-    done: pd.DataFrame,
-) -> Iterator[tuple[str, int, pd.DataFrame, dict[str, pd.Series]]]:
-    """For each data and number of structures that finetune was run on, its rows of finetune.
+@dataclass(frozen=True)
+class Comparison:
+    """finetune on one data set and number of structures, beside the trainings at their best.
 
-    And the force errors by seed of each method at its best.
+    Force errors in meV/Å: ``errors`` of each method by the seed, ``expected`` those that the
+    posterior gave where the closed form was taken; in ``by_training`` seeds it was not.
     """
+
+    data: str
+    structures: int
+    foundation: float
+    errors: Mapping[str, pd.Series]
+    expected: pd.Series
+    by_training: int
+
+
+def comparisons(rows: pd.DataFrame) -> Iterator[Comparison]:
+    """Those of all data that finetune and both trainings were run on."""
+    start, done = foundation_rows(rows)["force_rmse"], trained(rows)
     closed = done[done["method"] == CLOSED]
     for (data, structures), own in closed.groupby(["data", "structures"], sort=False):
         alike = done[(done["data"] == data) & (done["structures"] == structures)]
@@ -71,43 +85,45 @@ def compared(
             str(name): at_best(part).set_index("seed")["force_rmse"]
             for name, part in alike.groupby("method")
         }
-        if PLAIN in errors and ANCHORED in errors:
-            yield str(data), int(structures), own, errors
+        taken = own["closed_form"].astype(bool)
+        expected = own.loc[taken, "expected_force_rmse"]
+        if errors.keys() >= {PLAIN, ANCHORED}:
+            yield Comparison(
+                str(data), int(structures), start[data], errors, expected, int((~taken).sum())
+            )
 
 
 def lines(rows: pd.DataFrame) -> list[list[str]]:
-    """A line for each data set and number of structures that finetune was run on."""
-    start = rows[rows["method"] == FOUNDATION].drop_duplicates("data").set_index("data")
+    """A line for each comparison."""
     found = []
-    for data, structures, own, by_method in compared(trained(rows)):
-        taken = own["closed_form"].astype(bool)
-        expected = own.loc[taken, "expected_force_rmse"]
-        note = "" if taken.all() else f" ({(~taken).sum()} of {len(own)} by training)"
-        methods = (PLAIN, ANCHORED, CLOSED)
-        errors = [with_spread(by_method[name].mean(), by_method[name].std()) for name in methods]
-        ratios = [ratio(by_method[CLOSED], by_method[name]) for name in (PLAIN, ANCHORED)]
-        errors[2] = f"**{errors[2]}**{note}"
-        first = f"{start.loc[data, 'force_rmse']:.0f}"
-        bar = f"{expected.mean():.0f}" if len(expected) else ""
-        found.append([data, f"{structures}", first, *errors, bar, *ratios])
+    for each in comparisons(rows):
+        plain, anchored, closed = (each.errors[name] for name in (PLAIN, ANCHORED, CLOSED))
+        cells = [with_spread(own.mean(), own.std()) for own in (plain, anchored, closed)]
+        cells[2] = f"**{cells[2]}**"
+        if each.by_training:
+            cells[2] += f" ({each.by_training} of {len(closed)} by training)"
+        expected = f"{each.expected.mean():.0f}" if len(each.expected) else ""
+        found.append(
+            [each.data, f"{each.structures}", f"{each.foundation:.0f}", *cells, expected,
+             ratio(closed, plain), ratio(closed, anchored)]
+        )  # fmt: skip
     return found
 
 
 def draw(rows: pd.DataFrame, path: Path) -> None:
-    """Force errors over those of plain fine-tuning at its best, a line for each data."""
-    start = rows[rows["method"] == FOUNDATION].drop_duplicates("data").set_index("data")
-    groups = list(compared(trained(rows)))
-    figure, axis = plt.subplots(figsize=(7.0, 0.8 + 0.32 * len(groups)))
-    for place, (data, _, own, errors) in enumerate(reversed(groups)):
-        plain = errors[PLAIN]
-        axis.plot(start.loc[data, "force_rmse"] / plain.mean(), place, "|", color="0.4", ms=12)
+    """Force errors over those of plain fine-tuning at its best, a line for each comparison."""
+    shown = list(comparisons(rows))[::-1]  # the first on top
+    figure, axis = plt.subplots(figsize=(7.0, 0.8 + 0.32 * len(shown)))
+    for place, each in enumerate(shown):
+        plain = each.errors[PLAIN]
+        axis.plot(each.foundation / plain.mean(), place, "|", color="0.4", ms=12)
         for shift, method, color in ((0.15, ANCHORED, "tab:blue"), (-0.15, CLOSED, "tab:orange")):
-            ratios = (errors[method] / plain).dropna()
+            ratios = (each.errors[method] / plain).dropna()
             axis.errorbar(
                 ratios.mean(), place + shift, xerr=ratios.std(), fmt="o", color=color, capsize=2
             )
-        expected = own.loc[own["closed_form"].astype(bool), "expected_force_rmse"].mean()
-        axis.plot(expected / plain.mean(), place - 0.15, "D", color="tab:orange", mfc="none")
+        expected = each.expected.mean() / plain.mean()
+        axis.plot(expected, place - 0.15, "D", color="tab:orange", mfc="none")
     for marker, color, label in (
         ("|", "0.4", "foundation model"),
         ("o", "tab:blue", ANCHORED),
@@ -116,7 +132,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     ):
         axis.plot([], [], marker, color=color, mfc="none" if marker == "D" else color, label=label)
     axis.axvline(1.0, color="0.8", zorder=0)
-    axis.set_yticks(range(len(groups)), [f"{data}, {n}" for data, n, _, _ in reversed(groups)])
+    axis.set_yticks(range(len(shown)), [f"{each.data}, {each.structures}" for each in shown])
     axis.set_xscale("log")
     axis.set_xticks([0.2, 0.3, 0.5, 0.7, 1, 2, 4], ["0.2", "0.3", "0.5", "0.7", "1", "2", "4"])
     axis.xaxis.set_minor_locator(NullLocator())
@@ -130,13 +146,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--readme", action="store_true", help="the table into the READMEs")
     options = parser.parse_args()
-    if options.readme:
-        draw(published("mace"), FIGURE)
     for host, readmes in SHOWN.items():
-        table = markdown_table(HEADER, lines(published(host)))
+        rows = published(host)
+        table = markdown_table(HEADER, lines(rows))
         print(f"{host}:\n\n{table}\n")
-        for readme in readmes if options.readme else ():
+        if not options.readme:
+            continue
+        for readme in readmes:
             readme.write_text(with_table(readme.read_text(), f"{host} {MARKER}", table))
+        if host == "mace":
+            draw(rows, FIGURE)
 
 
 if __name__ == "__main__":

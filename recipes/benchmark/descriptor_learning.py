@@ -29,7 +29,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from mace_weak.mace.saved import load_saved
 from recipes.benchmark.benchmark_cases import HERE, Case, Method, Plan
 from recipes.benchmark.benchmark_data import ENERGY
-from recipes.benchmark.benchmark_runner import Benchmark, write_csv
+from recipes.benchmark.benchmark_runner import Benchmark, columns_of, write_csv
 from recipes.benchmark.plan_arguments import add_plan_arguments, left_out
 from recipes.quickstart.evaluate import errors_of
 
@@ -152,9 +152,7 @@ def row(benchmark: Benchmark, case: Case) -> dict[str, Any]:
     return {
         "host": "mace",
         **vars(case),
-        "energy_rmse": round(errors.energy_rmse_about_mean, 3),
-        "force_rmse": round(errors.force_rmse, 2),
-        "slope": round(errors.slope, 4),
+        **columns_of(errors),
         "seconds": round(seconds, 1),
         **benchmark.versions(),
         "scikit-learn": version("scikit-learn"),

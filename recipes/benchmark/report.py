@@ -27,6 +27,7 @@ from recipes.benchmark.report_tables import (
     at_best_rate,
     averaged,
     dynamics_table,
+    foundation_rows,
     matrix_table,
     table,
     trained,
@@ -37,7 +38,6 @@ PUBLISHED = HERE / "published"
 FIGURES = HERE / "figures"
 READMES = (HERE / "README.md", HERE.parent / "sparse_data" / "README.md")
 PACKAGES = ("mace-weak", "mace-torch", "nequip", "torch")
-MOLECULES = ("rmd17_ethanol", "h2co", "ammonia")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ VIEWS = {
             "upper_bound",
             "closed_form",
         ),
-        MOLECULES,
+        ("rmd17_ethanol", "h2co", "ammonia"),
         (
             "plain",
             "plain, MACE's guide",
@@ -150,13 +150,13 @@ def draw(rows: pd.DataFrame, across: str, path: Path) -> None:
     means = averaged(trained(rows))
     if across != "lr":
         means = at_best_rate(means)
+    start = foundation_rows(rows)["force_rmse"]
     names = list(dict.fromkeys(means["data"]))
     colors = dict(zip(dict.fromkeys(means["method"]), plt.get_cmap("tab10").colors, strict=False))
     figure, axes = plt.subplots(1, len(names), figsize=(1.5 + 4.0 * len(names), 3.8), squeeze=False)
     for axis, data in zip(axes[0], names, strict=True):
-        start = rows[(rows["method"] == FOUNDATION) & (rows["data"] == data)]["force_rmse"]
         panel(axis, means[means["data"] == data], across, colors)
-        axis.axhline(float(start.iloc[0]), color="0.5", linestyle=":", label="foundation model")
+        axis.axhline(start[data], color="0.5", linestyle=":", label="foundation model")
         axis.set_title(data)
         axis.set_xlabel(ACROSS[across])
     axes[0][0].set_ylabel("force RMSE, meV/Å")

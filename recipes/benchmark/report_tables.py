@@ -12,7 +12,6 @@ from recipes.quickstart.tables import markdown_table
 ACROSS = {
     "lr": "learning rate",
     "structures": "structures with an energy",
-    "steps": "steps",
 }
 FOUNDATION = "foundation"
 PLAIN = "plain"
@@ -25,6 +24,11 @@ SETTINGS = ["data", "method", "structures", "lr", "steps"]
 def trained(rows: pd.DataFrame) -> pd.DataFrame:
     """All but the rows of foundation models."""
     return rows[rows["method"] != FOUNDATION]
+
+
+def foundation_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of foundation models, by their data."""
+    return rows[rows["method"] == FOUNDATION].drop_duplicates("data").set_index("data")
 
 
 def averaged(rows: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +85,7 @@ def table(rows: pd.DataFrame, across: str) -> str:
 
     The last column is the ratio to the plain run, each at its own best, if there is one.
     """
-    start = rows[rows["method"] == FOUNDATION].set_index("data")["force_rmse"]
+    start = foundation_rows(rows)["force_rmse"]
     errors = errors_by_seed(rows, across)
     values, header = columns_of(errors, across)
     lines = []
@@ -117,7 +121,7 @@ def at_best(rows: pd.DataFrame) -> pd.DataFrame:
 
 def matrix_table(rows: pd.DataFrame) -> str:
     """A line for each method at its best, a column for each data: force and energy errors."""
-    start = rows[rows["method"] == FOUNDATION].drop_duplicates("data").set_index("data")
+    start = foundation_rows(rows)
     best = best_of_each(rows)
     names = list(dict.fromkeys(data for data, _ in best))
     first = [errors_cell(start.loc[[data]]) for data in names]

@@ -39,31 +39,35 @@ AT_ONCE = 10  # unseen structures in a batch
 
 
 class Foundation:
-    """A foundation model that can be linearised, on structures of the caller's."""
+    """A foundation model that can be linearised, and unseen structures with forces."""
 
-    def __init__(self, path: str, folder: Path) -> None:
+    def __init__(self, path: str, folder: Path, unseen: Sequence[Atoms]) -> None:
         self.host = finetuning_host(path)
         self.model = load_model(
             str(self.host.save_foundation(path, folder, head=None, device="cpu")), device="cpu"
         )
+        self.unseen = self.host.parametric_model(self.model, unseen)
+        self.reference = np.concatenate([atoms.arrays[REFERENCE_FORCES] for atoms in unseen])
 
-    def solved(self, train: Path, terms: Sequence[str], seed: int) -> Tangent:
-        """The tangent model of the labels in a file."""
+    def force_errors(self, train: Path, seed: int) -> dict[str, float]:
+        """Those of the tangent models of the labels in a file, by the terms, meV/Å."""
         training = read_training(train, Keys())
         model = self.host.parametric_model(self.model, training.frames)
         start = model.predicted(lambda done: None)
         labels = Labels.beyond(start, model.counts, training.energies, training.forces)
-        return fit(model, labels, Settings(terms=terms, seed=seed))[0]
+        return {
+            choice: self.force_error(fit(model, labels, Settings(terms=terms, seed=seed))[0])
+            for choice, terms in CHOICES.items()
+        }
 
-    def force_error(self, tangent: Tangent, frames: Sequence[Atoms]) -> float:
-        """Root mean square of a component, meV/Å."""
-        model = self.host.parametric_model(self.model, frames)
+    def force_error(self, tangent: Tangent) -> float:
+        """Root mean square of a component on the unseen structures, meV/Å."""
+        count = len(self.unseen.sizes)
         predicted = [
-            tangent.potential(model, range(start, min(start + AT_ONCE, len(frames)))).rest().forces
-            for start in range(0, len(frames), AT_ONCE)
+            tangent.potential(self.unseen, range(start, min(start + AT_ONCE, count))).rest().forces
+            for start in range(0, count, AT_ONCE)
         ]
-        reference = np.concatenate([atoms.arrays[REFERENCE_FORCES] for atoms in frames])
-        difference = torch.cat(predicted).detach().numpy() - reference
+        difference = torch.cat(predicted).detach().numpy() - self.reference
         return 1e3 * float(np.sqrt(np.mean(difference**2)))
 
 
@@ -84,16 +88,12 @@ def rows(benchmark: Benchmark) -> Iterator[list[str]]:
         unseen = frames_of(data.test, options.shared, forces_needed=True)
         cases = [Case(name, "finetune", options.structures, 0, 0, seed) for seed in options.seeds]
         with tempfile.TemporaryDirectory() as folder:
-            foundation = Foundation(benchmark.foundation(data.foundation), Path(folder))
-            files = {case: write_files(Path(folder), pool, case, "energies") for case in cases}
+            path = benchmark.foundation(data.foundation)
+            foundation = Foundation(path, Path(folder), unseen)
             errors = [
-                {
-                    choice: foundation.force_error(
-                        foundation.solved(files[case].train, terms, case.seed),
-                        unseen,
-                    )
-                    for choice, terms in CHOICES.items()
-                }
+                foundation.force_errors(
+                    write_files(Path(folder), pool, case, "energies").train, case.seed
+                )
                 for case in cases
             ]
         yield line(name, pd.DataFrame(errors))
