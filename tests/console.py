@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from forked import run_forked
+
+from mace_weak.command.app import main
+
 COMMAND = Path(sys.executable).with_name("mace-weak")
 
 
 def mace_weak(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run it on one thread; the output is text."""
-    return subprocess.run(
-        [COMMAND, *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_forked(main, [COMMAND, *arguments], environment)
 
 
 def result_of(*arguments: object, **environment: str) -> dict[str, Any]:

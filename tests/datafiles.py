@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import runpy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import read, write
+from forked import run_forked
 
 from mace_weak.versions import MACE, NEQUIP, installed
 
@@ -75,13 +76,8 @@ def run_recipe(script: Path, *arguments: str | Path) -> str:
     root = RECIPES.parent
     module = ".".join(script.relative_to(root).with_suffix("").parts)
     paths = filter(None, [str(root), os.environ.get("PYTHONPATH")])
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    main = partial(runpy.run_module, module, run_name="__main__", alter_sys=True)
+    done = run_forked(main, [script, *arguments], {"PYTHONPATH": os.pathsep.join(paths)})
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import TABLEAU_COLORS
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from recipes.benchmark.benchmark_cases import HERE
@@ -152,7 +153,7 @@ def draw(rows: pd.DataFrame, across: str, path: Path) -> None:
         means = at_best_rate(means)
     start = foundation_rows(rows)["force_rmse"]
     names = list(dict.fromkeys(means["data"]))
-    colors = dict(zip(dict.fromkeys(means["method"]), plt.get_cmap("tab10").colors, strict=False))
+    colors = dict(zip(dict.fromkeys(means["method"]), TABLEAU_COLORS, strict=False))
     figure, axes = plt.subplots(1, len(names), figsize=(1.5 + 4.0 * len(names), 3.8), squeeze=False)
     for axis, data in zip(axes[0], names, strict=True):
         panel(axis, means[means["data"] == data], across, colors)

@@ -47,7 +47,7 @@ def stepper(setting: Setting, variant: Variant | Floor) -> Callable[[], None]:
 
 def measure(setting: Setting, names: Sequence[str], rounds: int) -> dict[str, list[float]]:
     """Seconds of each variant's steps, the variants in turn within each round."""
-    table = {**VARIANTS, **FLOORS}
+    table: dict[str, Variant | Floor] = {**VARIANTS, **FLOORS}
     steps = {name: stepper(setting, table[name]) for name in names}
     for step in steps.values():  # warm up
         step()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ase import Atoms
 from ase.units import Hartree
@@ -82,7 +83,7 @@ def composite(atoms: Atoms, *, memory: int = 4000) -> Composite:
     )
 
 
-def hartree_fock(atoms: Atoms, basis: str, *, fitted: bool, memory: int):
+def hartree_fock(atoms: Atoms, basis: str, *, fitted: bool, memory: int) -> Any:
     """A converged calculation; ``fitted``: with density fitting."""
     from pyscf import gto, lib, scf
 
@@ -104,7 +105,7 @@ def hartree_fock(atoms: Atoms, basis: str, *, fitted: bool, memory: int):
     return field
 
 
-def second_order(field, frozen: int, *, fitted: bool) -> float:
+def second_order(field: Any, frozen: int, *, fitted: bool) -> float:
     """The correlation energy of MP2, hartree; fitted in the auxiliary basis that is made for it."""
     from pyscf import df, mp
 
@@ -115,7 +116,7 @@ def second_order(field, frozen: int, *, fitted: bool) -> float:
     return float(solver.run().e_corr)
 
 
-def coupled_cluster(field, frozen: int) -> float:
+def coupled_cluster(field: Any, frozen: int) -> float:
     """The correlation energy of CCSD(T), hartree."""
     from pyscf import cc
 

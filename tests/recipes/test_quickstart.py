@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ase.io import read
+from ase.io import read, write
 from datafiles import HOSTS, QUICKSTART, run_recipe, write_files
 
 from recipes.quickstart.make_data import closed_shell_molecules
+from recipes.quickstart.run import CBS
 
 DATA = QUICKSTART / "data"
 
 
 @pytest.mark.parametrize("host", [host for host, version in HOSTS.items() if version])
 def test_the_quickstart_trains_and_compares(tmp_path, host):
-    """Shrunk to one epoch of each training, and few molecules for the foundation."""
+    """Shrunk to one epoch of each training, and few structures."""
+    for name, count in (("train", 50), ("test", 16)):
+        write(tmp_path / f"{name}.xyz", read(CBS / f"{name}.xyz", f":{count}"))
     output = run_recipe(
         QUICKSTART / "run.py", f"--host={host}", f"--out={tmp_path}", "--epochs=1",
         "--foundation-epochs=1", f"--foundation-data={write_files(tmp_path).molecules}",
+        f"--train={tmp_path / 'train.xyz'}", f"--test={tmp_path / 'test.xyz'}",
     )  # fmt: skip
     rows = [line.split("|")[1:-1] for line in output.splitlines() if line.startswith("| ")]
     values = {row[0].strip(): [float(cell) for cell in row[1:]] for row in rows[2:]}
