@@ -10,15 +10,19 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 import torch
 from ase import Atoms
 from ase.io import read
 from physics import displacements
 
+from mace_weak.errors import WeakLossError
+from mace_weak.tangent.error_bars import ErrorBars
 from mace_weak.tangent.evidence import Choice
 from mace_weak.tangent.fit import Account, Settings, Tangent, fit
 from mace_weak.tangent.gradients import Coordinates, Features, coordinates_of, force_rows, scales_of
 from mace_weak.tangent.labels import Labels
+from mace_weak.tangent.posterior import Posterior
 from mace_weak.tangent.potential import TangentPotential
 from mace_weak.tangent.storage import fingerprint, load, save, solved
 
@@ -36,7 +40,14 @@ def moved_at_random(own: Any, *, size: float = 0.05) -> Tangent:
     coordinates = Coordinates(own.parameters, torch.ones(len(scale), dtype=torch.bool), scale)
     generator = torch.Generator().manual_seed(0)
     change = size * torch.randn(len(coordinates), dtype=torch.float64, generator=generator)
-    return Tangent(coordinates, change, np.zeros(own.counts.shape[1]), ACCOUNT)
+    n_kinds = own.counts.shape[1]
+    return Tangent(coordinates, change, np.zeros(n_kinds), ACCOUNT, unknown(n_kinds))
+
+
+def unknown(n_kinds: int) -> Posterior:
+    """A posterior that is the prior."""
+    empty = np.zeros((0, 16))
+    return Posterior(1.0, empty, empty[:, 0], np.zeros((n_kinds, 16)), np.eye(n_kinds), 1e-3, 1)
 
 
 def tangent_potential(own: Any, tangent: Tangent) -> TangentPotential:
@@ -94,7 +105,7 @@ class TangentPhysics:
     def test_rows_of_forces_are_the_slopes_of_the_rows_of_energies(self, parametric, frames):
         own = parametric(frames[1:2])
         coordinates, surface = coordinates_of(own), own.surface([0])
-        rows = force_rows(surface, coordinates)
+        rows = torch.stack(list(force_rows(surface, coordinates)))
         step = torch.zeros(3, 3)
         step[1, 2] = 1e-4
         there = torch.stack([step, -step])
@@ -136,3 +147,27 @@ class TangentPhysics:
         torch.testing.assert_close(after.forces, before.forces, rtol=0, atol=0)
         others = Labels(labels.counts, labels.energies + 1e-3 * np.arange(8), labels.forces)
         assert load(path, own.parameters, fingerprint(own, others, settings)) is None
+
+    def test_error_bars_are_those_of_the_posterior(self, parametric, files, tmp_path):
+        """From a file, and on a model with other parameters, as one that learned has."""
+        frames = read(files.ethanol, ":8")
+        own = parametric(frames)
+        tangent, solution = fit(own, labels_of(own, frames), Settings())
+        path = tmp_path / "error_bars.npz"
+        ErrorBars.of(tangent, own, own).save(path, mark="mine")
+        learned = parametric(frames)
+        with torch.no_grad():
+            for parameter in learned.parameters:
+                parameter.mul_(1.1)
+        bars = ErrorBars.load(path, mark="mine").on(learned)
+        found = [bars.spread(number, own.counts[number]) for number in range(8)]
+        forces = np.sqrt(np.mean([spread.forces**2 for spread in found]))
+        assert forces == pytest.approx(tangent.account.force_error, rel=0.5)
+        _, left_out = solution.left_out()
+        energies = np.array([spread.energy for spread in found]) / 9**0.5
+        assert np.all(energies < 1.01 * np.hypot(left_out, tangent.account.choice.noise))
+        with pytest.raises(WeakLossError, match="has the error bars of another model"):
+            ErrorBars.load(path, mark="another")
+        path.write_bytes(b"no archive")
+        with pytest.raises(WeakLossError, match="cannot be read as error bars"):
+            ErrorBars.load(path, mark="mine")

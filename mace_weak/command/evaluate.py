@@ -10,7 +10,13 @@ import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
 
-from mace_weak.command.figures import energy_drift, parity, taylor, write_page
+from mace_weak.command.error_bars import (
+    calibration_table,
+    doubtful,
+    judged,
+    load_error_bars,
+)
+from mace_weak.command.figures import coverage, energy_drift, parity, taylor, write_page
 from mace_weak.command.model_errors import Predicted, error_tables, errors_of, predict_all
 from mace_weak.command.models import Model, load_model
 from mace_weak.command.output import Finding, Result, Table, progress, time_table, timed
@@ -70,6 +76,14 @@ def evaluate_model(model: str, before: str | None, test: Path, settings: Setting
     if "before" in found:
         result.findings += worse(found["model"], found["before"])
     figures = {"parity": parity(found)}
+    bars = load_error_bars(model)
+    if bars is not None and settings.probes:
+        with timed(seconds, "error bars"):
+            chosen = evenly(found["model"], settings.probes)
+            calibration = judged(model, bars, chosen, device=settings.device)
+        result.tables.append(calibration_table(calibration))
+        result.findings += doubtful(calibration)
+        figures["error bars"] = coverage(calibration)
     probes = evenly(frames, settings.probes)
     if probes:
         with timed(seconds, "probes"):

@@ -11,7 +11,9 @@ import numpy as np
 from jinja2 import Template
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.special import erf
 
+from mace_weak.command.error_bars import Calibration
 from mace_weak.command.model_errors import Predicted, errors_of
 from mace_weak.command.output import Finding, Table, as_text
 from mace_weak.command.surface import Trajectory
@@ -121,6 +123,24 @@ def taylor(curves: Mapping[str, Mapping[float, float]]) -> Figure:
     axis.minorticks_off()
     axis.set_xlabel("displacement of an atom, Å")
     axis.set_ylabel("Taylor residual, meV/atom")
+    axis.grid(alpha=0.2)
+    axis.legend(frameon=False)
+    return figure
+
+
+def coverage(calibrations: Mapping[str, Calibration]) -> Figure:
+    """Share of the errors within a number of standard deviations, against that of normal errors."""
+    figure = Figure(figsize=(4.5, 4), layout="constrained")
+    axis = figure.subplots()
+    widths = np.linspace(0, 3, 61)
+    normal = erf(widths / 2**0.5)
+    for (name, found), colour in zip(calibrations.items(), COLOURS[1:], strict=True):
+        if len(found.errors):
+            shares = [found.within(width) for width in widths]
+            axis.plot(normal, shares, color=colour, label=name.partition(",")[0])
+    axis.axline((0, 0), slope=1, color="0.3", linewidth=0.8, zorder=0)
+    axis.set_xlabel("share of normal errors within z σ")
+    axis.set_ylabel("share of errors found within z σ")
     axis.grid(alpha=0.2)
     axis.legend(frameon=False)
     return figure

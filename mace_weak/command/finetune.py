@@ -12,6 +12,7 @@ import numpy as np
 from mace_weak.agreement import EnergyAgreement, energy_agreement
 from mace_weak.command.arguments import TYPE_KEY
 from mace_weak.command.check import FINETUNE, check_data
+from mace_weak.command.error_bars import FAR, file_of, save_error_bars
 from mace_weak.command.finetune_files import (
     LABELS,
     LESSONS,
@@ -149,6 +150,12 @@ class Finetuning:
             shifts = self.by_element(self.shifts_of_trained())
             self.host.save_product(self.work.folder, self.request.out, shifts)
         result.written.append(self.request.out)
+        file_of(self.request.out).unlink(missing_ok=True)
+        if decided is None:
+            result.written.append(
+                save_error_bars(self.request.out, tangent, model, device=self.request.device)
+            )
+            result.findings += misspecified(tangent.account)
         result.tables += [chosen_table(tangent.account), expected_table(tangent.account, decided)]
         result.tables += self.tested()
         result.tables.append(time_table(self.work.seconds))
@@ -287,6 +294,17 @@ def not_in_closed_form(account: Account, agreement: EnergyAgreement) -> Finding 
     )
 
 
+def misspecified(account: Account) -> Iterator[Finding]:
+    """Energies that are predicted from the others much worse than expected."""
+    ratio = account.calibration**0.5
+    if ratio > FAR:
+        yield Finding(
+            f"each energy is predicted from the others with {ratio:.2g} times the error to expect: "
+            "a linear correction of the foundation model does not suit these labels",
+            "take the expected errors as lower bounds; look for outliers by mace-weak check",
+        )
+
+
 def chosen_table(account: Account) -> Table:
     """Noise, force scale and weights."""
     choice = account.choice
@@ -316,7 +334,7 @@ def _strength(weight: float) -> str:
 
 def expected_table(account: Account, decided: Finding | None) -> Table:
     """Errors to expect, before any test."""
-    rows = [
+    rows: list[list[object]] = [
         ["energies, meV/atom", 1e3 * account.energy_error, "each predicted from the others"],
         ["forces, meV/Å", 1e3 * account.force_error, "posterior, near the training structures"],
     ]

@@ -15,13 +15,13 @@ from ase import Atoms
 
 from mace_weak.command.models import host_of, reading, require_host
 from mace_weak.errors import WeakLossError
-from mace_weak.tangent.gradients import Model
+from mace_weak.tangent.error_bars import NamedModel
 from mace_weak.tangent.labels import Predicted
 from mace_weak.tangent.teaching import Schedule, Task
 from mace_weak.versions import NEQUIP
 
 
-class Parametric(Model, Protocol):
+class Parametric(NamedModel, Protocol):
     """A host's model as a function of its parameters, and its predictions at the start."""
 
     @property

@@ -66,13 +66,21 @@ class ParametricModel:
         self.dataset = dataset
         self.device = device
         self.adapt = adapt
-        self.parameters = [own for own in self.model.parameters() if own.is_floating_point()]
+        named = {
+            name: own for name, own in self.model.named_parameters() if own.is_floating_point()
+        }
+        self.names, self.parameters = list(named), list(named.values())
         structures = [dataset[number] for number in range(len(dataset))]
         self.sizes = [len(one["positions"]) for one in structures]
         self.keys = [
             structure_key(one["positions"], one["node_attrs"].argmax(dim=1).tolist())
             for one in structures
         ]
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All tensors of the model by name."""
+        return self.model.state_dict()
 
     @property
     def counts(self) -> np.ndarray:

@@ -73,11 +73,12 @@ class ParametricModel:
         self.device = device
         self.adapt = adapt
         # the atoms' energies, where they are trainable, are what the shifts of the solution are
-        self.parameters = [
-            own
+        named = {
+            name: own
             for name, own in self.model.named_parameters()
             if own.is_floating_point() and not name.endswith(f"{SHIFTS}.shifts")
-        ]
+        }
+        self.names, self.parameters = list(named), list(named.values())
         structures = [dataset[number] for number in range(len(dataset))]
         self.sizes = [len(one[AtomicDataDict.POSITIONS_KEY]) for one in structures]
         self.keys = [
@@ -87,6 +88,11 @@ class ParametricModel:
             )
             for one in structures
         ]
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All tensors of the model by name."""
+        return self.model.state_dict()
 
     @property
     def counts(self) -> np.ndarray:

@@ -112,6 +112,11 @@ class Kernel:
         cross = self.roots[:, None] * self.problem.gram[self.weak][:, rows]
         return linalg.solve_triangular(self.factor, cross, lower=True) if len(cross) else cross
 
+    def scaled_by_prior(self) -> np.ndarray:
+        """(1 + w K_pp w)^(−½) w, the coefficients (n_weak, n_weak) of the weak rows in ``held``."""
+        scaled = np.diag(self.roots)
+        return linalg.solve_triangular(self.factor, scaled, lower=True) if len(scaled) else scaled
+
     @cached_property
     def of_labels(self) -> np.ndarray:
         """K of the labels, each divided by its scale (n_labels, n_labels)."""
@@ -210,7 +215,7 @@ class Candidate:
         ratio: float = 1.0,
         fixed: Choice | None = None,
     ) -> None:
-        self.problem, self.ratio, self.weights = problem, ratio, weights
+        self.problem, self.ratio, self.weights, self.fixed = problem, ratio, weights, fixed
         self.scale = np.where(problem.is_force, ratio, 1.0)
         kernel = self.kernel()
         self.values, vectors = kernel.spectrum
@@ -228,6 +233,10 @@ class Candidate:
         )
         self.coefficients = self._coefficients(kernel)
         self.shifts = self._shifts(kernel)
+
+    def on(self, problem: Problem) -> Candidate:
+        """The same candidate for a problem of other rows."""
+        return Candidate(problem, self.weights, ratio=self.ratio, fixed=self.fixed)
 
     def kernel(self) -> Kernel:
         """Built anew: those of all candidates together would not fit in memory."""
@@ -283,6 +292,21 @@ class Candidate:
         explained = cross**2 @ self.moments.reduction
         free = self.moments.square * kernel.variance(rows)
         return np.clip(free - explained, 0.0, None)
+
+    def reduction(self) -> np.ndarray:
+        """M (n_rows, n_rows) of the posterior covariance of δ, a² − RᵀMR, averaged over a and σ.
+
+        R are all rows of the Gram matrix.
+        """
+        kernel = self.kernel()
+        held = np.zeros((len(kernel.weak), len(self.problem.gram)))
+        held[:, kernel.weak] = kernel.scaled_by_prior()
+        labels = slice(self.problem.n_labels)
+        explained = -kernel.held(labels).T @ held
+        explained[:, labels] += np.eye(self.problem.n_labels)
+        explained = self.basis.T @ (explained / self.scale[:, None])
+        of_labels = (explained.T * self.moments.reduction) @ explained
+        return self.moments.square * held.T @ held + of_labels
 
     def left_out(self) -> tuple[np.ndarray, np.ndarray]:
         """Errors and standard deviations of labels predicted from the others; see ``Solution``."""

@@ -21,6 +21,7 @@ from mace_weak.tangent.gradients import (
     force_rows,
 )
 from mace_weak.tangent.labels import Labels, require_solvable, without_atoms
+from mace_weak.tangent.posterior import SKETCH, Posterior, Sketch
 from mace_weak.tangent.potential import TangentPotential
 from mace_weak.tangent.prior import TERMS, Directions
 from mace_weak.tangent.solution import Solution, solve
@@ -134,12 +135,16 @@ def _root_mean_square(values: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Tangent:
-    """The tangent model of a foundation: δ (n_active,), β (n_kinds,) in eV, and how they came."""
+    """The tangent model of a foundation: δ (n_active,), β (n_kinds,) in eV, and how they came.
+
+    It is the mean of the posterior.
+    """
 
     coordinates: Coordinates
     change: Tensor
     shifts: np.ndarray
     account: Account
+    posterior: Posterior
 
     def potential(self, model: Model, numbers: Sequence[int]) -> TangentPotential:
         """The potential on the structures of these numbers."""
@@ -168,8 +173,16 @@ def fit(
     atoms, labels = without_atoms(labels)  # all-electron energies would leave few digits
     coordinates = coordinates_of(model)
     plan = _Plan.of(model, labels, settings)
+    sketch = Sketch.of(coordinates.scale, size=SKETCH, seed=settings.seed)
+    sketched: dict[int, Tensor] = {}
+
+    def made(number: int) -> Tensor:
+        rows = plan.rows_of(model, coordinates, number)
+        sketched[number] = sketch(rows).cpu()
+        return rows
+
     rows = Rows(
-        lambda number: plan.rows_of(model, coordinates, number),
+        made,
         [plan.n_rows(number) for number in range(len(labels))],
         n_active=len(coordinates),
         limit=settings.memory,
@@ -179,11 +192,13 @@ def fit(
     gram = rows.gram().numpy()[np.ix_(order, order)]
     solution = solve(plan.problem(gram))
     weights = np.zeros(len(rows))
-    weights[order] = plan.unscaled(solution.coefficients)
+    weights[order] = plan.scaled(solution.coefficients)
     change = rows.combined(torch.from_numpy(weights))
     sizes = np.array(model.sizes)[np.isfinite(labels.energies)]
     account = Account.of(solution, sizes)
-    return Tangent(coordinates, change, atoms + solution.shifts, account), solution
+    features = torch.cat([sketched[number] for number in range(len(labels))]).numpy()
+    posterior = Posterior.of(solution, plan.scaled(features[order]), seed=settings.seed)
+    return Tangent(coordinates, change, atoms + solution.shifts, account, posterior), solution
 
 
 def directions_for(n_atoms: int) -> int:
@@ -257,7 +272,7 @@ class _Plan:
         if np.isfinite(self.labels.energies[number]):
             parts.append(features.rest().energy)
         if self.labels.forces[number] is not None:
-            parts.append(force_rows(surface, coordinates))
+            parts.append(torch.stack(list(force_rows(surface, coordinates))))
         weak = self.directions.rows_of(
             features, self.keys[number], count=self.counts[number], probes=self.probes[number]
         )
@@ -286,13 +301,11 @@ class _Plan:
         targets, composition, is_force, size = self._label_parts()
         kinds = np.sort(np.where(self.kinds() == 1, 0, self.kinds()))
         edges = np.searchsorted(kinds, np.arange(1, kinds.max() + 2))
-        scaling = np.ones(len(gram))
-        scaling[: len(size)] = 1 / size
         spans = [
             slice(int(edges[place]), int(edges[place + 1])) for place in range(1, len(edges) - 1)
         ]
         return Problem(
-            gram=scaling[:, None] * gram * scaling,
+            gram=self.scaled(self.scaled(gram).T),
             targets=targets / size,
             composition=composition / size[:, None],
             is_force=is_force,
@@ -301,9 +314,13 @@ class _Plan:
             length=self.directions.length,
         )
 
-    def unscaled(self, coefficients: np.ndarray) -> np.ndarray:
-        """Coefficients of the rows as they were made, in the order of ``order``."""
+    def scaled(self, rows: np.ndarray) -> np.ndarray:
+        """Rows or their coefficients (n_rows, …) in the order of ``order``, labels' by the noise.
+
+        What is divided so in the rows of a problem turns its coefficients into those of the rows as
+        they were made.
+        """
         _, _, _, size = self._label_parts()
-        result = coefficients.copy()
-        result[: len(size)] /= size
+        result = rows.copy()
+        result[: len(size)] = (result[: len(size)].T / size).T
         return result

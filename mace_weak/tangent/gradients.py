@@ -186,17 +186,15 @@ class Features:
         return row
 
 
-def force_rows(surface: Surface, coordinates: Coordinates) -> Tensor:
-    """−∂g/∂r of one structure (3 n_atoms, n_active), one row for each component of the forces."""
+def force_rows(surface: Surface, coordinates: Coordinates) -> Iterator[Tensor]:
+    """−∂g/∂r of one structure, a row (n_active,) for each of the 3 n_atoms components of forces."""
     energy, positions = surface.energy(_still(surface, coordinates.scale))
     (gradient,) = torch.autograd.grad(energy.sum(), positions, create_graph=True)
-    rows = []
     for component in gradient.reshape(-1):
         by_parameters = torch.autograd.grad(
             -component, coordinates.parameters, retain_graph=True, allow_unused=True
         )
-        rows.append(coordinates.row(by_parameters))
-    return torch.stack(rows)
+        yield coordinates.row(by_parameters)
 
 
 class Rows:

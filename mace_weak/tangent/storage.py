@@ -18,6 +18,7 @@ from mace_weak.tangent.evidence import Choice
 from mace_weak.tangent.fit import Account, Settings, Tangent, fit
 from mace_weak.tangent.gradients import Coordinates, Model, scales_of
 from mace_weak.tangent.labels import Labels
+from mace_weak.tangent.posterior import Posterior
 
 
 def fingerprint(model: Model, labels: Labels, settings: Settings) -> str:
@@ -79,6 +80,7 @@ def save(path: Path, tangent: Tangent, mark: str) -> None:
         "shifts": tangent.shifts,
         "account": json.dumps(asdict(tangent.account)),
         "mark": mark,
+        **{f"posterior_{name}": value for name, value in tangent.posterior.content().items()},
     }
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **content)
@@ -92,15 +94,19 @@ def load(path: Path, parameters: Sequence[Tensor], mark: str) -> Tangent | None:
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as content:
-        if str(content["mark"]) != mark:
-            return None
+        if str(content["mark"]) != mark or "posterior_square" not in content:
+            return None  # solved from something else, or by an earlier version
         numbers = {name: content[name] for name in ("active", "change", "shifts")}
         n_parameters = int(content["n_parameters"])
         account = json.loads(str(content["account"]))
+        posterior = Posterior.from_content(
+            {name.removeprefix("posterior_"): content[name] for name in content}
+        )
     device = parameters[0].device
     bits = np.unpackbits(numbers["active"], count=n_parameters).astype(bool)
     active = torch.from_numpy(bits).to(device)
     coordinates = Coordinates(parameters, active, scales_of(parameters)[active])
     choice = Choice(**account.pop("choice"))
     change = torch.from_numpy(numbers["change"]).to(device)
-    return Tangent(coordinates, change, numbers["shifts"], Account(choice=choice, **account))
+    account = Account(choice=choice, **account)
+    return Tangent(coordinates, change, numbers["shifts"], account, posterior)

@@ -138,6 +138,8 @@ class Plan:
     def cases(self, name: str) -> Iterator[Case]:
         """All combinations of the lists of a set, those of the first seed first.
 
+        The closed form has no learning rate and no steps: one case for all of these.
+
         Raises:
             SystemExit: if there is no such set.
         """
@@ -145,5 +147,13 @@ class Plan:
             raise SystemExit(f"there is no set '{name}': the sets are {', '.join(self.sets)}")
         lists = self.sets[name]
         names = ["seed", *(field.name for field in fields(Case) if field.name != "seed")]
-        for values in itertools.product(*(lists[key] for key in names)):
-            yield Case(**dict(zip(names, values, strict=True)))
+        found = (
+            Case(**dict(zip(names, values, strict=True)))
+            for values in itertools.product(*(lists[key] for key in names))
+        )
+        yield from dict.fromkeys(map(self.without_settings, found))
+
+    def without_settings(self, case: Case) -> Case:
+        """A case of the closed form without those of trainings."""
+        closed = self.methods[case.method].closed_form
+        return replace(case, lr=0, steps=0) if closed else case

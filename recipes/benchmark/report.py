@@ -18,13 +18,16 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import TABLEAU_COLORS
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from recipes.benchmark.benchmark_cases import HERE
 from recipes.benchmark.report_tables import (
     ACROSS,
+    CLOSED,
     FOUNDATION,
+    PLAIN,
     at_best_rate,
     averaged,
     dynamics_table,
@@ -39,6 +42,7 @@ PUBLISHED = HERE / "published"
 FIGURES = HERE / "figures"
 READMES = (HERE / "README.md", HERE.parent / "sparse_data" / "README.md")
 PACKAGES = ("mace-weak", "mace-torch", "nequip", "torch")
+PLAIN_STEPS = 800  # of the trainings that are compared with
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,30 @@ def draw(rows: pd.DataFrame, across: str, path: Path) -> None:
     plt.close(figure)
 
 
+def draw_wall_clock(rows: pd.DataFrame, path: Path) -> None:
+    """Force error against seconds, in units of the plain training of 800 steps of the same data.
+
+    A line for plain training of growing length, a point for the closed form, a panel for each data.
+    """
+    done, start = trained(rows), foundation_rows(rows)["force_rmse"]
+    names = list(dict.fromkeys(done["data"]))
+    figure, axes = plt.subplots(1, len(names), figsize=(1.5 + 3.2 * len(names), 3.2), squeeze=False)
+    for axis, data in zip(axes[0], names, strict=True):
+        own = done[done["data"] == data]
+        plain, closed = (own[own["method"] == name] for name in (PLAIN, CLOSED))
+        unit = plain.loc[plain["steps"] == PLAIN_STEPS, "seconds"].item()
+        for line, marker, label in ((plain, "o-", PLAIN), (closed, "s", CLOSED)):
+            axis.plot(line["seconds"] / unit, line["force_rmse"], marker, ms=5, label=label)
+        axis.axhline(start[data], color="0.5", linestyle=":", label="foundation model")
+        axis.set(title=data, xlabel="time / that of 800 steps", xscale="log", yscale="log")
+        plain_numbers(axis.yaxis)
+    axes[0][0].set_ylabel("force RMSE, meV/Å")
+    axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.tight_layout()
+    figure.savefig(path, dpi=130, bbox_inches="tight")
+    plt.close(figure)
+
+
 def panel(axis: Axes, means: pd.DataFrame, across: str, colors: Mapping[str, Any]) -> None:
     for method, own in means.groupby("method", sort=False):
         line = own.sort_values(across)
@@ -186,8 +214,13 @@ def panel(axis: Axes, means: pd.DataFrame, across: str, colors: Mapping[str, Any
     values = sorted(means[across].unique())
     axis.set_xticks(values, [f"{value:g}" for value in values])
     axis.set_yscale("log")
-    axis.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 4, 6, 8)))
-    for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+    plain_numbers(axis.yaxis)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Of an axis of less than a decade."""
+    axis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 4, 6, 8)))
+    for which in (axis.set_major_formatter, axis.set_minor_formatter):
         which(StrMethodFormatter("{x:.0f}"))
 
 
@@ -204,9 +237,9 @@ def versions_of(rows: pd.DataFrame) -> str:
 
 def texts() -> Iterator[tuple[str, str]]:
     """The markers in the READMEs, and the tables that belong there."""
-    rates, runs = (
-        pd.read_csv(PUBLISHED / f"{name}.csv") for name in ("learning_rates", "dynamics")
-    )
+    rates = pd.read_csv(PUBLISHED / "learning_rates.csv")
+    files = [PUBLISHED / f"{name}.csv" for name in ("dynamics", "closed_form_dynamics")]
+    runs = pd.concat(map(pd.read_csv, files), ignore_index=True)
     yield "learning_rates force errors", f"{table(rates, 'lr')}\n\n{versions_of(rates)}."
     yield "dynamics", f"{dynamics_table(runs)}\n\n{versions_of(runs)}."
     for name, view in VIEWS.items():
@@ -219,6 +252,7 @@ def main() -> None:
     parser.parse_args()
     draw(pd.read_csv(PUBLISHED / "learning_rates.csv"), "lr", FIGURES / "learning_rates.png")
     draw(NUMBERS.rows(), "structures", FIGURES / "structures.png")
+    draw_wall_clock(pd.read_csv(PUBLISHED / "wall_clock.csv"), FIGURES / "wall_clock.png")
     for marker, text in texts():
         for readme in READMES:
             readme.write_text(with_table(readme.read_text(), marker, text))

@@ -15,6 +15,7 @@ ACROSS = {
 }
 FOUNDATION = "foundation"
 PLAIN = "plain"
+CLOSED = "finetune"
 MEASURED = ("energy_rmse", "force_rmse", "slope", "seconds")
 SEEDS = 3  # of published rows; fewer are said
 NOTHING = pd.Series(dtype=float)

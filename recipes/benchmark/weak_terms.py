@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ from ase import Atoms
 
 from mace_weak.command.finetune_files import read_training
 from mace_weak.command.hosts import finetuning_host
+from mace_weak.command.model_errors import rmse
 from mace_weak.command.models import load_model
-from mace_weak.structures import Keys
+from mace_weak.structures import Keys, evenly
 from mace_weak.tangent.fit import Settings, Tangent, fit
 from mace_weak.tangent.labels import Labels
 from mace_weak.tangent.prior import FORCES, TAYLOR, TERMS
@@ -46,29 +47,66 @@ class Foundation:
         self.model = load_model(
             str(self.host.save_foundation(path, folder, head=None, device="cpu")), device="cpu"
         )
+        self.frames = unseen
         self.unseen = self.host.parametric_model(self.model, unseen)
-        self.reference = np.concatenate([atoms.arrays[REFERENCE_FORCES] for atoms in unseen])
 
-    def force_errors(self, train: Path, seed: int) -> dict[str, float]:
-        """Those of the tangent models of the labels in a file, by the terms, meV/Å."""
+    def tangents(
+        self, train: Path, seed: int, choices: Mapping[str, Sequence[str]]
+    ) -> dict[str, Tangent]:
+        """The tangent models of the labels in a file, by the choice of terms."""
         training = read_training(train, Keys())
         model = self.host.parametric_model(self.model, training.frames)
         start = model.predicted(lambda done: None)
         labels = Labels.beyond(start, model.counts, training.energies, training.forces)
         return {
-            choice: self.force_error(fit(model, labels, Settings(terms=terms, seed=seed))[0])
-            for choice, terms in CHOICES.items()
+            choice: fit(model, labels, Settings(terms=terms, seed=seed))[0]
+            for choice, terms in choices.items()
         }
 
-    def force_error(self, tangent: Tangent) -> float:
-        """Root mean square of a component on the unseen structures, meV/Å."""
-        count = len(self.unseen.sizes)
-        predicted = [
-            tangent.potential(self.unseen, range(start, min(start + AT_ONCE, count))).rest().forces
-            for start in range(0, count, AT_ONCE)
-        ]
-        difference = torch.cat(predicted).detach().numpy() - self.reference
-        return 1e3 * float(np.sqrt(np.mean(difference**2)))
+    def force_errors(self, tangent: Tangent) -> list[np.ndarray]:
+        """Those of each unseen structure (n_atoms, 3), eV/Å."""
+        count = len(self.frames)
+        found: list[np.ndarray] = []
+        for start in range(0, count, AT_ONCE):
+            numbers = range(start, min(start + AT_ONCE, count))
+            forces = tangent.potential(self.unseen, numbers).rest().forces
+            if forces is None:
+                raise RuntimeError("the tangent model gave no forces")
+            sizes = [self.unseen.sizes[number] for number in numbers]
+            found += [part.detach().numpy() for part in torch.split(forces, sizes)]
+        references = (atoms.arrays[REFERENCE_FORCES] for atoms in self.frames)
+        return [own - reference for own, reference in zip(found, references, strict=True)]
+
+
+def force_error(errors: Sequence[np.ndarray]) -> float:
+    """Root mean square of a component, meV/Å."""
+    return 1e3 * rmse(np.concatenate(errors))
+
+
+def measured(
+    benchmark: Benchmark,
+    choices: Mapping[str, Sequence[str]],
+    measure: Callable[[Foundation, Tangent], object],
+    *,
+    most_unseen: int = 1000,
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """For all data that is there, a row for each seed and a column for each choice of terms."""
+    for name in benchmark.options.data:
+        if left_out(benchmark, name):
+            continue
+        data, options = benchmark.plan.data[name], benchmark.options
+        pool = frames_of(data.train, options.shared, forces_needed=False)
+        unseen = frames_of(data.test, options.shared, forces_needed=True)
+        cases = [Case(name, "finetune", options.structures, 0, 0, seed) for seed in options.seeds]
+        with tempfile.TemporaryDirectory() as folder:
+            path = benchmark.foundation(data.foundation)
+            foundation = Foundation(path, Path(folder), evenly(unseen, most_unseen))
+            rows = []
+            for case in cases:
+                train = write_files(Path(folder), pool, case, "energies").train
+                tangents = foundation.tangents(train, case.seed, choices)
+                rows.append({one: measure(foundation, own) for one, own in tangents.items()})
+        yield name, pd.DataFrame(rows)
 
 
 def line(name: str, errors: pd.DataFrame) -> list[str]:
@@ -80,34 +118,28 @@ def line(name: str, errors: pd.DataFrame) -> list[str]:
 
 def rows(benchmark: Benchmark) -> Iterator[list[str]]:
     """A line for all data that is there."""
-    for name in benchmark.options.data:
-        if left_out(benchmark, name):
-            continue
-        data, options = benchmark.plan.data[name], benchmark.options
-        pool = frames_of(data.train, options.shared, forces_needed=False)
-        unseen = frames_of(data.test, options.shared, forces_needed=True)
-        cases = [Case(name, "finetune", options.structures, 0, 0, seed) for seed in options.seeds]
-        with tempfile.TemporaryDirectory() as folder:
-            path = benchmark.foundation(data.foundation)
-            foundation = Foundation(path, Path(folder), unseen)
-            errors = [
-                foundation.force_errors(
-                    write_files(Path(folder), pool, case, "energies").train, case.seed
-                )
-                for case in cases
-            ]
-        yield line(name, pd.DataFrame(errors))
+
+    def error(foundation: Foundation, tangent: Tangent) -> float:
+        return force_error(foundation.force_errors(tangent))
+
+    for name, errors in measured(benchmark, CHOICES, error):
+        yield line(name, errors)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which data, how many structures and which seeds."""
+    parser.add_argument(
+        "--data", nargs="+",
+        default=["rmd17_ethanol", "h2co", "ammonia", "methanol", "acetylacetone",
+                 "molecules_two_levels", "ethanol_two_levels", "h2co_two_levels"],
+    )  # fmt: skip
+    parser.add_argument("--structures", type=int, default=50)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--data", nargs="+",
-        default=["rmd17_ethanol", "h2co", "ammonia", "molecules_two_levels", "ethanol_two_levels",
-                 "h2co_two_levels"],
-    )  # fmt: skip
-    parser.add_argument("--structures", type=int, default=50)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    add_data_arguments(parser)
     measure_table(parser, "weak terms", HEADER, rows)
 
 

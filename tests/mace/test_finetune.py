@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -21,7 +22,9 @@ from mace.calculators import MACECalculator
 from predictions import calculated, softened
 from training import atomic_energies, train
 
+from mace_weak.calculator import ErrorBarCalculator
 from mace_weak.command.models import load_model
+from mace_weak.errors import WeakLossError
 from recipes.quickstart import mace_host
 
 ETHANOL = QUICKSTART / "data" / "ethanol_pbe_train.xyz"
@@ -108,6 +111,48 @@ def test_the_file_loads_where_mace_weak_is_not_installed(finetuning, tmp_path):
     energy, force = map(float, done.stdout.split()[-2:])
     assert energy == pytest.approx(-4210, abs=5)
     assert force < 5
+
+
+def test_error_bars_are_compared_with_the_errors(finetuning, tmp_path):
+    """Of a foundation trained for a moment, which a linear correction does not suit well."""
+    _, out = finetuning
+    found = result_of("evaluate", out, TEST, "--steps=0", f"--out={tmp_path}")
+    rows = {row["of"]: row for row in found["tables"]["Error bars"]}
+    assert rows["forces, meV/Å"]["n"] == 20 * 27
+    assert 0.4 < rows["forces, meV/Å"]["RMSE / expected"] < 2.5
+    assert 0.4 < rows["energies, meV/atom"]["RMSE / expected"] < 2.5
+    assert 0.3 < rows["forces, meV/Å"]["within 1 σ (68 %)"] < 0.95
+    assert (tmp_path / "error_bars.png").stat().st_size > 10_000
+
+
+def test_a_calculator_has_the_error_bars(finetuning):
+    _, out = finetuning
+    calculator, host = ErrorBarCalculator(str(out)), MACECalculator(str(out), device="cpu")
+    atoms = read(ETHANOL)
+    energy, forces = calculated(host, [atoms])[0]
+    atoms.calc = calculator
+    assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-3)
+    np.testing.assert_allclose(atoms.get_forces(), forces, atol=1e-4)
+    assert "forces_uncertainty" not in calculator.results
+    near = calculator.get_property("forces_uncertainty", atoms)
+    assert near.shape == (9, 3)
+    known = calculator.get_property("energy_uncertainty", atoms)
+    atoms.positions[8] += 0.4 * (atoms.positions[8] - atoms.positions[2])  # the O-H bond
+    assert calculator.get_property("energy_uncertainty", atoms) > 3 * known
+    assert np.linalg.norm(calculator.get_property("forces_uncertainty", atoms)) > np.linalg.norm(
+        near
+    )
+
+
+def test_error_bars_of_another_model_are_refused(finetuning, foundation, tmp_path):
+    _, out = finetuning
+    with pytest.raises(WeakLossError, match="error bars are written by mace-weak finetune"):
+        ErrorBarCalculator(str(foundation))
+    copy = tmp_path / "copy.model"
+    shutil.copy(foundation, copy)
+    shutil.copy(f"{out}.error_bars.npz", f"{copy}.error_bars.npz")
+    with pytest.raises(WeakLossError, match="has the error bars of another model"):
+        ErrorBarCalculator(str(copy))
 
 
 def test_lammps_takes_the_model(finetuning, tmp_path):
@@ -216,6 +261,7 @@ def test_labels_that_leave_the_forces_open_are_trained_on_by_the_anchored_loss(
     found = result_of("finetune", foundation, tmp_path / "train.xyz", f"--out={out}")
     (finding,) = found["findings"]
     assert "anchored loss (weak_taylor) instead" in finding["problem"]
+    assert found["written"] == [str(out)]  # no error bars
     log = (tmp_path / "tuned.model.work" / "training.txt").read_text()
     assert "weak_taylor, weights relative to the energy term" in log
     assert np.array(atomic_energies(torch.load(out, weights_only=False)))[0] < -50

@@ -15,6 +15,7 @@ from roads import Start
 from stock import BUILD, ENERGY_OF, energy_in, stock, without_mace_weak
 from training import changed, train
 
+from mace_weak.calculator import ErrorBarCalculator
 from mace_weak.command.finetune_files import LABELS, read_training, write_labels
 from mace_weak.command.hosts import run_trainer
 from mace_weak.command.models import load_model
@@ -55,6 +56,17 @@ def test_forces_improve_without_a_force_label(finetuning):
     found, _ = finetuning
     errors = forces(found)
     assert errors["finetuned"] < 0.6 * errors["foundation model"]
+
+
+def test_error_bars_are_compared_with_the_errors(finetuning, tmp_path):
+    _, out = finetuning
+    found = result_of("evaluate", out, TEST, "--steps=0", f"--out={tmp_path}")
+    rows = {row["of"]: row for row in found["tables"]["Error bars"]}
+    assert 0.4 < rows["forces, meV/Å"]["RMSE / expected"] < 2.5
+    atoms = read(TEST)
+    spread = ErrorBarCalculator(str(out)).get_property("forces_uncertainty", atoms)
+    assert spread.shape == (4, 3)
+    assert np.all(spread > 0)
 
 
 def test_the_energies_have_the_zero_of_the_labels(finetuning, ammonia, foundation):

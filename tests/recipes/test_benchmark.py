@@ -38,6 +38,16 @@ def test_a_set_is_all_combinations():
     assert cases[0] == Case(**first)
 
 
+def test_the_closed_form_has_one_case_for_all_learning_rates_and_steps():
+    of_method: dict[str, list[Case]] = {}
+    for case in PLAN.cases("wall_clock"):
+        of_method.setdefault(case.method, []).append(case)
+    lists = PLAN.sets["wall_clock"]
+    assert {case.steps for case in of_method["plain"]} == set(lists["steps"])
+    assert [case.data for case in of_method["finetune"]] == lists["data"]
+    assert {(case.lr, case.steps) for case in of_method["finetune"]} == {(0, 0)}
+
+
 def test_every_case_is_declared():
     for name in PLAN.sets:
         for case in PLAN.cases(name):

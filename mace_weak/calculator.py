@@ -1,0 +1,54 @@
+"""Error bars in ASE: a calculator for models of ``mace-weak finetune``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from mace_weak.command.error_bars import Estimator, require_error_bars
+from mace_weak.structures import bare
+
+ENERGY, FORCES = "energy_uncertainty", "forces_uncertainty"
+
+
+class ErrorBarCalculator(Calculator):
+    """The host's calculator of a model file, which knows its error bars too.
+
+    ``get_property("energy_uncertainty", atoms)`` is a standard deviation in eV, infinite for a
+    composition that the labels do not determine; ``"forces_uncertainty"`` are those of the
+    components (n_atoms, 3) in eV/Å. They are computed when asked for, the forces' at the cost of
+    some 6 n_atoms evaluations of forces: in dynamics, ask once in a while. All other properties are
+    those of the host.
+
+    Raises:
+        WeakLossError: if there are no error bars beside the model file, or they are of another.
+    """
+
+    def __init__(self, model: str, *, device: str = "cpu") -> None:
+        super().__init__()
+        self.estimator = Estimator(str(model), require_error_bars(str(model)), device=device)
+        self.host = self.estimator.saved.calculator
+        self.implemented_properties = [*self.host.implemented_properties, ENERGY, FORCES]
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        wanted = set(properties)
+        if wanted & {ENERGY, FORCES}:
+            self.results |= self._uncertainties(forces=FORCES in wanted)
+        others = sorted(wanted - {ENERGY, FORCES})
+        if others:
+            self.host.calculate(self.atoms, others, system_changes)
+            self.results |= self.host.results
+
+    def _uncertainties(self, *, forces: bool) -> dict[str, Any]:
+        (spread,) = self.estimator.spreads([bare(self.atoms)], forces=forces)
+        found: dict[str, Any] = {ENERGY: spread.energy}
+        return found | ({FORCES: spread.forces} if spread.forces is not None else {})

@@ -1,0 +1,174 @@
+"""Error bars beside a model of ``mace-weak finetune``: their file, and whether they hold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from mace_weak.command.hosts import Parametric, finetuning_host
+from mace_weak.command.model_errors import Predicted, rmse
+from mace_weak.command.models import Model, load_model
+from mace_weak.command.output import Finding, Table, progress
+from mace_weak.errors import WeakLossError
+from mace_weak.tangent.error_bars import ErrorBars, Spread
+from mace_weak.tangent.fit import Tangent
+
+SUFFIX = ".error_bars.npz"
+FAR = 2.0  # ratio of errors to their bars that is reported
+COVERED = (1.0, 2.0)  # standard deviations
+EXPECTED = ("68 %", "95 %")  # of normal errors within them
+COLUMNS = (
+    "of", "n", "RMSE", "expected", "RMSE / expected",
+    *(f"within {width:g} σ ({share})" for width, share in zip(COVERED, EXPECTED, strict=True)),
+    "negative log likelihood",
+)  # fmt: skip
+
+
+def file_of(model: Path) -> Path:
+    """Where the error bars of a model file are."""
+    return model.with_name(model.name + SUFFIX)
+
+
+def mark_of(model: Path) -> str:
+    """What tells a model file from all others."""
+    return hashlib.sha256(model.read_bytes()).hexdigest()
+
+
+def save_error_bars(path: Path, tangent: Tangent, foundation: Parametric, *, device: str) -> Path:
+    """Write those of a model file that learned from a tangent model; returns the file."""
+    model = str(path)
+    successor = finetuning_host(model).parametric_model(load_model(model, device=device), [])
+    bars = ErrorBars.of(tangent, foundation, successor)
+    bars.save(file_of(path), mark=mark_of(path))
+    return file_of(path)
+
+
+def load_error_bars(model: str) -> ErrorBars | None:
+    """Those beside a model file, or None.
+
+    Raises:
+        WeakLossError: if the file there is of another model.
+    """
+    path = file_of(Path(model))
+    return ErrorBars.load(path, mark=mark_of(Path(model))) if path.is_file() else None
+
+
+def require_error_bars(model: str) -> ErrorBars:
+    """Those beside a model file.
+
+    Raises:
+        WeakLossError: if there are none.
+    """
+    found = load_error_bars(model)
+    if found is None:
+        raise WeakLossError(
+            f"there is no '{file_of(Path(model))}': error bars are written by mace-weak finetune, "
+            "where it solves in closed form"
+        )
+    return found
+
+
+class Estimator:
+    """Error bars of a model file on structures."""
+
+    def __init__(self, model: str, bars: ErrorBars, *, device: str = "cpu") -> None:
+        self.host = finetuning_host(model)
+        self.saved: Model = load_model(model, device=device)
+        self.bars = bars
+
+    def spreads(self, frames: Sequence[Atoms], *, forces: bool = True) -> Iterator[Spread]:
+        """Standard deviations for structures in their order."""
+        model: Parametric = self.host.parametric_model(self.saved, frames)
+        own, counts = self.bars.on(model), model.counts
+        for number in range(len(frames)):
+            yield own.spread(number, counts[number], forces=forces)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Errors (n,) and their standard deviations (n,), both in one unit."""
+
+    errors: np.ndarray
+    spreads: np.ndarray
+
+    @classmethod
+    def known(cls, errors: Sequence[np.ndarray], spreads: Sequence[np.ndarray]) -> Calibration:
+        """Those with a bar: none is infinite, or zero by symmetry."""
+        if not errors:
+            return cls(np.empty(0), np.empty(0))
+        all_errors, all_spreads = (np.concatenate(part) for part in (errors, spreads))
+        known = np.isfinite(all_spreads) & (all_spreads > 0)
+        return cls(all_errors[known], all_spreads[known])
+
+    @property
+    def ratio(self) -> float:
+        """Root mean square of the errors over that of the bars."""
+        return rmse(self.errors) / rmse(self.spreads) if len(self.errors) else float("nan")
+
+    def within(self, width: float) -> float:
+        """Share of the errors that are within so many standard deviations."""
+        return float(np.mean(np.abs(self.errors) <= width * self.spreads))
+
+    @property
+    def negative_log_likelihood(self) -> float:
+        """Mean over the errors, of normal distributions with these standard deviations."""
+        squares = (self.errors / self.spreads) ** 2
+        return float(np.mean(np.log(self.spreads) + (squares + np.log(2 * np.pi)) / 2))
+
+
+def calibrations(
+    structures: Sequence[Predicted], spreads: Sequence[Spread]
+) -> dict[str, Calibration]:
+    """Of energies (meV/atom) and components of forces (meV/Å)."""
+    energies: list[tuple[np.ndarray, np.ndarray]] = []
+    forces: list[tuple[np.ndarray, np.ndarray]] = []
+    for one, spread in zip(structures, spreads, strict=True):
+        scale = 1e3 / len(one.atoms)
+        if "energy" in one.labels:
+            error = one.prediction.energy - float(one.labels["energy"])
+            energies.append((np.array([scale * error]), np.array([scale * spread.energy])))
+        if "forces" in one.labels and spread.forces is not None:
+            differences = one.prediction.forces - one.labels["forces"]
+            forces.append((1e3 * differences.ravel(), 1e3 * spread.forces.ravel()))
+    return {
+        name: Calibration.known([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        for name, pairs in (("energies, meV/atom", energies), ("forces, meV/Å", forces))
+    }
+
+
+def judged(
+    model: str, bars: ErrorBars, structures: Sequence[Predicted], *, device: str
+) -> dict[str, Calibration]:
+    """How the error bars of a model hold on structures."""
+    frames = [one.atoms for one in structures]
+    spreads = Estimator(model, bars, device=device).spreads(frames)
+    return calibrations(structures, list(progress(spreads, "error bars", total=len(frames))))
+
+
+def calibration_table(found: dict[str, Calibration]) -> Table:
+    """Errors beside their bars."""
+    rows = [
+        [name, len(one.errors), rmse(one.errors), rmse(one.spreads), one.ratio,
+         *(one.within(width) for width in COVERED), one.negative_log_likelihood]
+        for name, one in found.items()
+        if len(one.errors)
+    ]  # fmt: skip
+    return Table("Error bars", COLUMNS, rows)
+
+
+def doubtful(found: dict[str, Calibration]) -> Iterator[Finding]:
+    """Error bars that are too small."""
+    for name, one in found.items():
+        what = name.partition(",")[0]
+        if one.ratio > FAR:
+            yield Finding(
+                f"the errors of {what} are {one.ratio:.2g} times their error bars: these "
+                "structures are unlike the labelled ones, or a linear correction cannot give "
+                "these labels",
+                "label some of these structures too",
+            )

@@ -1,0 +1,74 @@
+"""The posterior of the correction, against dense algebra and the solution itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from test_tangent_evidence import (
+    CHOICE,
+    N_LABELS,
+    N_PARAMETERS,
+    precision,
+    problem,
+    rows,
+    solution_of,
+)
+
+from mace_weak.tangent.posterior import Posterior, Sketch
+from mace_weak.tangent.solution import solve
+
+__all__ = ["problem", "rows"]  # fixtures
+
+
+def test_a_sketch_keeps_inner_products():
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(20, 30_000, dtype=torch.float64, generator=generator)
+    sketch = Sketch.of(vectors[0], size=2048, seed=1)
+    exact, found = vectors @ vectors.T, sketch(vectors) @ sketch(vectors).T
+    norms = exact.diag().sqrt()
+    errors = (found - exact) / norms[:, None] / norms
+    assert float(errors.square().mean().sqrt()) < 1.5 / 2048**0.5
+    assert torch.equal(sketch(vectors), Sketch.of(vectors[0], size=2048, seed=1)(vectors))
+
+
+def test_the_variances_are_those_of_the_solution(problem, rows):
+    solution = solve(problem)
+    posterior = Posterior.of(solution, rows, seed=1)
+    expected = solution.posterior_variance(problem.probes)
+    assert len(solution.candidates) > 1
+    np.testing.assert_allclose(posterior.variances(rows[problem.probes]), expected, rtol=1e-6)
+
+
+def test_energies_are_as_open_as_dense_algebra_says(problem, rows):
+    """A regression on features and compositions, whose prior is wide."""
+    posterior = Posterior.of(solution_of(problem, CHOICE), rows, seed=1)
+    features = np.random.default_rng(2).normal(size=(3, N_PARAMETERS))
+    counts = np.array([[2.0, 1.0], [3.0, 5.0], [0.0, 2.0]])
+    prior = np.zeros((N_PARAMETERS + 2, N_PARAMETERS + 2))
+    prior[:N_PARAMETERS, :N_PARAMETERS] = CHOICE.amplitude**-2 * precision(problem, rows)
+    design = np.hstack([rows[:N_LABELS], problem.composition])
+    covariance = np.linalg.inv(prior + design.T @ design / CHOICE.noise**2)
+    unseen = np.hstack([features, counts])
+    expected = np.einsum("si,ij,sj->s", unseen, covariance, unseen)
+    expected += CHOICE.noise**2 * counts.sum(axis=1)
+    found = posterior.energy_spreads(features, counts)
+    np.testing.assert_allclose(found**2, expected, rtol=1e-6)
+
+
+def test_an_energy_of_another_composition_is_open(problem, rows):
+    alike = np.tile([[2.0, 1.0]], (N_LABELS, 1))
+    only_one = problem.__class__(**{**vars(problem), "composition": alike})
+    posterior = Posterior.of(solve(only_one), rows, seed=1)
+    features = rows[:2]
+    known, other = posterior.energy_spreads(features, np.array([[4.0, 2.0], [1.0, 2.0]]))
+    assert np.isfinite(known)
+    assert other == np.inf
+
+
+def test_what_is_kept_gives_the_same(problem, rows):
+    posterior = Posterior.of(solve(problem), rows, seed=1)
+    again = Posterior.from_content(posterior.content())
+    probes = rows[problem.probes]
+    assert again.variances(probes) == pytest.approx(posterior.variances(probes), rel=1e-4)
+    assert again.seed == posterior.seed
