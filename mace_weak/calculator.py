@@ -20,7 +20,7 @@ class ErrorBarCalculator(Calculator):
     ``get_property("energy_uncertainty", atoms)`` is a standard deviation in eV, infinite for a
     composition that the labels do not determine; ``"forces_uncertainty"`` are those of the
     components (n_atoms, 3) in eV/Å. They are computed when asked for, the forces' at the cost of
-    some 6 n_atoms evaluations of forces: in dynamics, ask once in a while. All other properties are
+    some 5 n_atoms evaluations of forces: in dynamics, ask once in a while. All other properties are
     those of the host.
 
     Raises:

@@ -7,6 +7,7 @@ steps (MACE's ``take_step``, five ethanols), then the solution for some structur
 and the peak of the memory. Random weights and displaced ethanols: what is computed does not depend
 on the values. The last row is a whole ``mace-weak finetune`` on 50 energies, distilling included,
 beside a whole ``mace_run_train`` of 800 steps, both with the foundation model that is given.
+Another table has the cost of error bars, over that of the forces, of one ethanol.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from mace.tools import AtomicNumberTable
 from mace.tools.train import take_step
 
 from mace_weak.mace.tangent import ParametricModel
+from mace_weak.tangent.error_bars import ErrorBars
 from mace_weak.tangent.fit import Settings, fit
 from mace_weak.tangent.labels import Labels
 from recipes.benchmark.step_cost_model import (
@@ -52,6 +54,8 @@ PACKAGES = ("mace-weak", "mace-torch", "torch")
 HEADER = (
     "what", "energies", "atoms", "parameters", "solution / 800 plain steps", "peak memory, GB",
 )  # fmt: skip
+BAR_HEADER = ("model", "parameters", "energy's bar / forces", "bars of all components / forces")
+REPEATS = 5
 # energies, ethanols in a cell, size of the model
 CASES: dict[str, tuple[int, int, str]] = {
     **{f"{count} energies": (count, 1, "small") for count in (50, 200, 500, 1000)},
@@ -92,8 +96,8 @@ def plain_step(size: str) -> float:
     return statistics.median(seconds[2:])
 
 
-def solution(count: int, molecules: int, size: str) -> tuple[float, int, int]:
-    """Seconds of a solution, atoms of a structure, and parameters that it has."""
+def task(count: int, molecules: int, size: str) -> tuple[ParametricModel, Labels]:
+    """A model on some structures, and their labels."""
     frames = structures(count, molecules)
     numbers = element_numbers(SIZES[size]["num_elements"], frames)
     table = AtomicNumberTable(numbers)
@@ -101,12 +105,17 @@ def solution(count: int, molecules: int, size: str) -> tuple[float, int, int]:
         AtomicData.from_config(config_from_atoms(atoms), z_table=table, cutoff=SIZES[size]["r_max"])
         for atoms in frames
     ]
-    start = time.perf_counter()
     model = ParametricModel(make_model(size, numbers), data, device=torch.device("cpu"))
     energies = np.random.default_rng(1).normal(scale=0.1, size=count)
-    labels = Labels(model.counts, energies, [None] * count)
+    return model, Labels(model.counts, energies, [None] * count)
+
+
+def solution(count: int, molecules: int, size: str) -> tuple[float, int, int]:
+    """Seconds of a solution, atoms of a structure, and parameters that it has."""
+    model, labels = task(count, molecules, size)
+    start = time.perf_counter()
     tangent, _ = fit(model, labels, Settings())
-    return time.perf_counter() - start, len(frames[0]), len(tangent.coordinates)
+    return time.perf_counter() - start, model.sizes[0], len(tangent.coordinates)
 
 
 def measured(name: str) -> dict[str, float]:
@@ -120,6 +129,38 @@ def measured(name: str) -> dict[str, float]:
         "energies": count, "atoms": atoms, "parameters": parameters,
         "ratio": seconds / (STEPS * step), "memory": peak,
     }  # fmt: skip
+
+
+def error_bar_cost(size: str) -> list[str]:
+    """Seconds of the error bars of one ethanol over those of its forces, medians."""
+    torch.set_num_threads(1)
+    model, labels = task(20, 1, size)
+    tangent, _ = fit(model, labels, Settings())
+    bars = ErrorBars.of(tangent, model, model).on(model)
+    graph, counts = model.surface([0]).graph, model.counts[0]
+
+    def forces() -> object:
+        return model.model(graph, training=False)["forces"]
+
+    def of_energy() -> object:
+        return bars.spread(0, counts, forces=False)
+
+    def of_forces() -> object:
+        return bars.spread(0, counts)
+
+    unit, *others = (median_time(call) for call in (forces, of_energy, of_forces))
+    return [size, f"{len(tangent.coordinates):,}", *(f"{own / unit:.1f}" for own in others)]
+
+
+def median_time(call: Callable[[], object]) -> float:
+    """Seconds."""
+    call()
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
 
 
 def apart(name: str) -> dict[str, float]:
@@ -173,15 +214,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--case", choices=CASES, help="measure one case, in this process")
     parser.add_argument("--foundation", help="model file for the last row; without it, none")
+    parser.add_argument("--error-bars", action="store_true", help="the table of these alone")
     parser.add_argument("--readme", action="store_true", help="the table into cost.md")
     options = parser.parse_args()
     if options.case:
         print(json.dumps(measured(options.case)))
         return
-    table = with_versions(markdown_table(HEADER, list(rows(options.foundation))), PACKAGES)
-    print(table)
-    if options.readme:
-        PAGE.write_text(with_table(PAGE.read_text(), "tangent cost", table))
+    tables = {
+        "error bar cost": markdown_table(BAR_HEADER, [error_bar_cost(size) for size in SIZES]),
+    }
+    if not options.error_bars:
+        tables["tangent cost"] = markdown_table(HEADER, list(rows(options.foundation)))
+    for marker, table in tables.items():
+        text = with_versions(table, PACKAGES)
+        print(text)
+        if options.readme:
+            PAGE.write_text(with_table(PAGE.read_text(), marker, text))
 
 
 if __name__ == "__main__":
