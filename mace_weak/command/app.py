@@ -96,14 +96,19 @@ def select(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Model that gives the descriptors: a file, or the name of a MACE model. Not "
-            "needed for random."
+            help="Foundation model: a file, or the name of a MACE model. Not needed for random."
         ),
     ] = None,
     labelled: Annotated[
         Path | None, typer.Option(help="Structures that are labelled already, extended XYZ.")
     ] = None,
     method: Annotated[Method, typer.Option(help="How to choose.")] = Method.D_OPTIMAL,
+    most: Annotated[
+        int,
+        typer.Option(
+            "--candidates", min=1, help="For forces: of a larger pool, so many at random."
+        ),
+    ] = 5000,
     out: Annotated[Path, typer.Option(help="File to write to.")] = Path("selected.xyz"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Even if it exists.")] = False,
     seed: Seed = 0,
@@ -113,9 +118,11 @@ def select(
 ) -> None:
     """Choose the structures to label from a pool that has no labels.
 
-    For a linear model on the descriptors, d-optimal minimises the volume of the uncertainty of its
-    coefficients, a-optimal the variance of its predictions averaged over the pool; farthest spreads
-    the choice over the descriptors. All take structures into account that are labelled already.
+    forces takes the structures whose energies leave least of the forces open, in the closed form of
+    mace-weak finetune. For a linear model on the descriptors, d-optimal minimises the volume of the
+    uncertainty of its coefficients, a-optimal the variance of its predictions averaged over the
+    pool; farthest spreads the choice over the descriptors. All take structures into account that
+    are labelled already.
 
     Example: [bold]mace-weak select pool.xyz --n 50 --model small --out to_label.xyz[/]
     """
@@ -126,6 +133,13 @@ def select(
     require_new(out, inputs=[pool, *([labelled] if labelled else [])], overwrite=overwrite)
     require_writable(out)
     require_descriptors(method.value, model=model, labelled=labelled)
+    if method == Method.FORCES and model:
+        from mace_weak.command.select_forces import select_for_forces
+
+        result = select_for_forces(
+            pool, n, model=model, labelled=labelled, seed=seed, device=device, most=most, out=out
+        )
+        raise typer.Exit(show(result, as_json=as_json))
     precision = dtype.value if dtype else ""
     result = select_structures(
         pool,

@@ -15,6 +15,7 @@ TYPE_KEY = "config_type"  # of a structure's type of configuration
 class Method(str, Enum):
     """How structures are chosen."""
 
+    FORCES = "forces"
     D_OPTIMAL = "d-optimal"
     A_OPTIMAL = "a-optimal"
     FARTHEST = "farthest"

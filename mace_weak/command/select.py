@@ -119,7 +119,7 @@ def require_descriptors(method: str, *, model: str | None, labelled: Path | None
     """
     if model is None and (labelled or method != RANDOM):
         needs = "--labelled" if labelled else f"--method {method}"
-        raise WeakLossError(f"{needs} needs descriptors: name a --model")
+        raise WeakLossError(f"{needs} needs a foundation model: name a --model")
 
 
 def select_structures(
@@ -223,7 +223,7 @@ def compare(
     rows = [[name, len(places), *values] for name, values in compared.items()]
     result.tables.append(Table("Choice", ("method", "structures", *MEASURES), rows))
     result.findings += not_better(method, chosen, usual, spread)
-    result.findings += repeated(pool)
+    result.findings += repeated(pool.frames[pool.repeated])
 
 
 def not_better(
@@ -242,14 +242,13 @@ def not_better(
         )
 
 
-def repeated(pool: Pool) -> Iterator[Finding]:
-    """Structures with the descriptors of others."""
-    frames = pool.frames[pool.repeated]
+def repeated(frames: np.ndarray) -> Iterator[Finding]:
+    """Structures, by their numbers in the file, that the model takes for others."""
     if len(frames):
         named = ", ".join(map(str, frames[:NAMED])) + (", …" if len(frames) > NAMED else "")
         yield Finding(
-            f"{len(frames)} structures have the descriptors of another, labelled or earlier in the "
-            f"pool, and were not chosen: frames {named}",
+            f"{len(frames)} structures are the same as another for the model, labelled or earlier "
+            f"in the pool, and were not chosen: frames {named}",
             "remove them if they are copies; if not, use a model that distinguishes them",
         )
 

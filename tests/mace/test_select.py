@@ -48,7 +48,7 @@ def result_of(*arguments: object) -> dict:
     return content
 
 
-@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("method", [own for own in Method if own is not Method.FORCES])
 def test_each_method_is_best_at_its_own_aim(pool, foundation, tmp_path, method):
     out = tmp_path / "new" / "chosen.xyz"
     result = result_of(pool, "--n=8", f"--model={foundation}", f"--method={method.value}",
@@ -67,6 +67,30 @@ def test_each_method_is_best_at_its_own_aim(pool, foundation, tmp_path, method):
         assert own["largest distance"] < mean["largest distance"] - spread["largest distance"]
     if method is Method.RANDOM:
         assert abs(own["D-efficiency"] - 1) < 4 * spread["D-efficiency"]
+
+
+def test_forces_are_settled_better_than_by_random_structures(pool, foundation, tmp_path):
+    """In the table; copies and labelled structures are not chosen."""
+    frames = read(pool, ":")
+    crowd, known, out = (tmp_path / name for name in ("pool.xyz", "known.xyz", "chosen.xyz"))
+    write(crowd, [frames[0], *frames, Atoms("O")])
+    write(known, frames[:10])
+    arguments = (crowd, "--n=8", "--method=forces", f"--model={foundation}", f"--out={out}")
+    result = result_of(*arguments, f"--labelled={known}")
+    (finding,) = result["findings"]
+    assert "11 structures are the same as another" in finding["problem"]
+    (table,) = result["tables"].values()
+    by_count = {row["structures"]: row for row in table}
+    assert list(by_count) == [0, 2, 4, 8, 16]
+    assert by_count[8]["chosen"] < by_count[8]["random, mean"] - by_count[8]["random, spread"]
+    assert by_count[16]["chosen"] < by_count[8]["chosen"] < by_count[0]["chosen"] < 1
+    chosen = [atoms.info["pool_index"] for atoms in read(out, ":")]
+    assert len(set(chosen)) == 8
+    assert min(chosen) > 10
+    again = result_of(*arguments, f"--labelled={known}", "--overwrite")
+    assert again["tables"] == result["tables"]
+    few = result_of(*arguments, "--overwrite", "--candidates=20")
+    assert "20 random structures of the 62 are candidates" in few["notes"][0]
 
 
 def test_the_file_has_the_structures_of_the_pool(pool, foundation, tmp_path):
@@ -134,7 +158,7 @@ def test_what_is_the_same_is_chosen_once(pool, foundation, tmp_path, method):
                  f"--out={tmp_path / 'out.xyz'}")  # fmt: skip
     result = result_of(*arguments, "--n=10")
     assert result["status"] == 1
-    assert any("20 structures have the descriptors" in f["problem"] for f in result["findings"])
+    assert any("20 structures are the same as another" in f["problem"] for f in result["findings"])
     chosen = [atoms.info["pool_index"] for atoms in read(tmp_path / "out.xyz", ":")]
     assert chosen == list(range(10))
     refused = run(*arguments, "--n=11", "--overwrite")
@@ -181,8 +205,8 @@ def test_bad_use_is_refused(pool, foundation, tmp_path):
         "name another --out, or add --overwrite": (
             pool, "--n=2", model, f"--out={tmp_path / 'here.xyz'}"),
         "is an input and would be": (pool, "--n=2", model, f"--out={pool}", "--overwrite"),
-        "d-optimal needs descriptors": (pool, "--n=2", out),
-        "--labelled needs descriptors": (
+        "d-optimal needs a foundation model": (pool, "--n=2", out),
+        "--labelled needs a foundation model": (
             pool, "--n=2", "--method=random", f"--labelled={pool}", out),
         "there is no file": (tmp_path / "absent.xyz", "--n=2", model, out),
         "there is no model file": (pool, "--n=2", "--model=absent.model", out),

@@ -1,0 +1,158 @@
+"""``mace-weak select --method forces``: the structures whose energies settle the forces best."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from mace_weak.command.descriptor_space import duplicates
+from mace_weak.command.hosts import finetuning_host
+from mace_weak.command.models import load_model, reading, require_elements
+from mace_weak.command.output import Finding, Result, Table, as_text, progress
+from mace_weak.command.select import repeated, require_enough, write_selection
+from mace_weak.errors import WeakLossError
+from mace_weak.structures import evenly, is_isolated_atom, read_structures
+from mace_weak.tangent.picking import PoolFeatures, pick, pool_features
+
+PROBED = 500  # structures whose forces are to be settled, evenly out of the pool
+DRAWS = 20  # random choices to compare with
+PROJECTIONS = 8  # by which copies are found
+AHEAD = 2  # times the number of structures, up to which the table goes
+COLUMNS = ("structures", "chosen", "random, mean", "random, spread")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Structures to choose from, by their ``numbers`` in the file, and those that are labelled.
+
+    ``allowed`` (n_frames,) is false for these, and for copies of them or of earlier structures.
+    """
+
+    numbers: np.ndarray
+    features: PoolFeatures
+    allowed: np.ndarray
+
+    @property
+    def known(self) -> range:
+        """Places of the labelled ones in the features."""
+        return range(len(self.numbers), len(self.features.energies))
+
+
+def select_for_forces(
+    path: Path, n: int, *, model: str, labelled: Path | None, seed: int, device: str, most: int,
+    out: Path,
+) -> Result:  # fmt: skip
+    """Choose ``n`` structures of a file and write them; what they leave open, and random ones.
+
+    Of more than ``most`` structures, so many at random are candidates.
+
+    Raises:
+        WeakLossError: if a file cannot be read, has unknown elements, or too few structures.
+    """
+    result = Result()
+    pool = [(number, atoms) for number, atoms in _numbered(path)]
+    if not pool:
+        raise WeakLossError(f"'{path}' has only isolated atoms: name a file of structures")
+    generator = np.random.default_rng(seed)
+    if len(pool) > most:
+        result.notes.append(
+            f"{most} random structures of the {len(pool)} are candidates: --candidates changes it."
+        )
+        places = np.sort(generator.choice(len(pool), most, replace=False))
+        pool = [pool[place] for place in places]
+    known = [atoms for _, atoms in _numbered(labelled)] if labelled else []
+    found = candidates(pool, known, model=model, seed=seed, device=device)
+    available = int(found.allowed.sum())
+    require_enough(n, available, "that differ, labelled ones left out")
+    result.tables.append(forces_table(found, n, generator, result))
+    copies = found.numbers[~found.allowed[: len(found.numbers)]]
+    result.findings += repeated(copies)
+    chosen = pick(found.features, n, known=found.known, allowed=found.allowed, watch=progress)
+    write_selection(path, found.numbers[chosen.numbers], out)
+    result.written.append(out)
+    return result
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, Atoms]]:
+    """Structures of a file but isolated atoms, with their numbers in it from 0."""
+    for number, atoms in enumerate(read_structures(path)):
+        if not is_isolated_atom(atoms):
+            yield number, atoms
+
+
+def candidates(
+    pool: Sequence[tuple[int, Atoms]],
+    known: Sequence[Atoms],
+    *,
+    model: str,
+    seed: int,
+    device: str,
+) -> Candidates:
+    """The pool's structures and the labelled ones, described by a foundation model's gradients."""
+    frames = [*(atoms for _, atoms in pool), *known]
+    host = finetuning_host(model)
+    with tempfile.TemporaryDirectory() as folder:
+        with reading(model):
+            file = host.save_foundation(model, Path(folder), head=None, device=device)
+        saved = load_model(str(file), device=device)
+        for atoms in frames:
+            require_elements(saved, atoms)
+        parametric = host.parametric_model(saved, frames)
+        features = pool_features(
+            parametric, parametric.counts, probed=evenly(range(len(pool)), PROBED), seed=seed,
+            watch=progress,
+        )  # fmt: skip
+    count = len(pool)
+    allowed = np.ones(len(frames), dtype=bool)
+    allowed[count:] = False
+    first = np.concatenate([features.energies[count:], features.energies[:count]])
+    allowed[:count] = ~duplicates(fingerprints(first))[len(known) :]
+    return Candidates(np.array([number for number, _ in pool]), features, allowed)
+
+
+def fingerprints(rows: np.ndarray) -> np.ndarray:
+    """A few projections (n_rows, n) of rows, whose mean squared distance from their mean is 1."""
+    if len(rows) < 2:
+        return np.ones((len(rows), 1))
+    axes = np.random.default_rng(0).normal(size=(rows.shape[1], PROJECTIONS))
+    points = (rows - rows.mean(axis=0)) @ axes
+    scale = np.sqrt(np.mean(np.sum(points**2, axis=1)))
+    return points / scale if scale > 0 else points
+
+
+def forces_table(
+    found: Candidates, n: int, generator: np.random.Generator, result: Result
+) -> Table:
+    """Force errors to expect, over the foundation model's, against the number of structures."""
+    free = np.flatnonzero(found.allowed)
+    most = min(AHEAD * n, len(free))
+
+    def left(order: Sequence[int] | None) -> list[float]:
+        return pick(
+            found.features, most, known=found.known, allowed=found.allowed, order=order
+        ).left
+
+    own = left(None)
+    draws = np.array(
+        [
+            left(generator.choice(free, most, replace=False).tolist())
+            for _ in progress(range(DRAWS), "comparing")
+        ]
+    )
+    mean, spread = draws.mean(axis=0), draws.std(axis=0)
+    if own[n] > mean[n] - spread[n]:
+        result.findings.append(
+            Finding(
+                f"the choice is no better than a random one: it leaves {as_text(own[n])} of the "
+                f"force error, random ones {as_text(mean[n])} ± {as_text(spread[n])}",
+                "choose fewer, or from a pool of more variety",
+            )
+        )
+    counts = sorted({0, max(1, n // 4), max(1, n // 2), n, most})
+    rows = [[count, own[count], float(mean[count]), float(spread[count])] for count in counts]
+    return Table("Force error to expect, over the foundation model's", COLUMNS, rows)

@@ -1,0 +1,156 @@
+"""Which structures to label, so that energies settle the forces.
+
+Before any label, the tangent model has the prior δ ~ N(0, a²): energies of structures are known to
+each other by the inner products of their features, and so are their forces. An energy of the
+structure i, with noise, leaves of the variance of a quantity x
+
+    Var x − Cov(x, E_i)² / (Var E_i + σ²).
+
+The structures are chosen one by one, each for the least variance that is left, on the average, of
+forces of the whole pool along random directions. This is A-optimal design (Fedorov, *Theory of
+Optimal Experiments*, 1972; for potentials Barzdajn and Race, arXiv:2405.08636) for the forces, in
+the features of the tangent model. Features are sketched, and what shifts of the atoms' energies
+explain is taken out of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mace_weak.displacements import random_displacements, seeded_generator
+from mace_weak.tangent.gradients import Features, Model, coordinates_of
+from mace_weak.tangent.posterior import Sketch
+from mace_weak.tangent.prior import work_along
+
+SKETCH = 1024  # features
+NOISE = 0.1  # variance, of the mean variance of the energies
+LENGTH = 0.05  # Å, of the displacements along which forces are measured
+
+Watch = Callable[[Iterable[int], str], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class PoolFeatures:
+    """Sketched features of structures.
+
+    ``energies`` (n_structures, size) are those of the energies, divided by √N and without what
+    shifts of the atoms' energies explain; ``forces`` (n_probes, size) those of forces along random
+    directions of some of the structures.
+    """
+
+    energies: np.ndarray
+    forces: np.ndarray
+
+
+def pool_features(
+    model: Model, counts: np.ndarray, *, probed: Sequence[int], seed: int, watch: Watch
+) -> PoolFeatures:
+    """Those of the structures of ``model``, with forces of the ``probed`` ones.
+
+    ``counts`` (n_structures, n_kinds) are the numbers of atoms of each kind. Each structure takes a
+    gradient by the parameters, and a probed one two more.
+    """
+    coordinates = coordinates_of(model)
+    sketch = Sketch.of(coordinates.scale, size=SKETCH, seed=seed)
+    chosen = set(probed)
+    energies, forces = [], []
+    for number in watch(range(len(model.sizes)), "gradients"):
+        size = model.sizes[number]
+        features = Features(model.surface([number]), coordinates)
+        energies.append(sketch(features.rest().energy).cpu().numpy()[0] / size**0.5)
+        if number in chosen:
+            generator = seeded_generator(seed, model.keys[number], 0)
+            (along,) = random_displacements(1, size, length=LENGTH, generator=generator)
+            row = work_along(features, along.to(coordinates.scale)).unsqueeze(0)
+            forces.append(sketch(row).cpu().numpy()[0] / (LENGTH * size**0.5))
+    composition = counts / np.sqrt(np.array(model.sizes))[:, None]
+    return PoolFeatures(_without(composition, np.array(energies)), np.array(forces))
+
+
+def _without(composition: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows without what is linear in the composition."""
+    return rows - composition @ np.linalg.lstsq(composition, rows, rcond=1e-9)[0]
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Numbers (n,) of structures in the order of the choice, and what they leave of the forces.
+
+    ``left`` (n + 1,) is the root mean square of the forces that the prior expects to be left open
+    after each, over that without labels: an expected force error, relative to the foundation's.
+    """
+
+    numbers: list[int]
+    left: list[float]
+
+
+def pick(
+    features: PoolFeatures,
+    count: int,
+    *,
+    known: Sequence[int] = (),
+    allowed: np.ndarray | None = None,
+    order: Sequence[int] | None = None,
+    watch: Watch = lambda steps, _: steps,
+) -> Picked:
+    """``count`` structures, given that those of ``known`` have labels.
+
+    ``allowed`` (n_structures,) is true for those that may be chosen. With an ``order`` these are
+    taken instead, to compare.
+    """
+    state = _Conditioned(features)
+    for number in known:
+        state.learn(number)
+    free = np.ones(len(features.energies), dtype=bool) if allowed is None else allowed.copy()
+    free[list(known)] = False
+    numbers: list[int] = []
+    left = [state.left]
+    for place in watch(range(count), "choosing"):
+        best = order[place] if order is not None else state.best(free)
+        state.learn(best)
+        free[best] = False
+        numbers.append(best)
+        left.append(state.left)
+    return Picked(numbers, left)
+
+
+class _Conditioned:
+    """Covariances of energies and forces, given the energies that are learned.
+
+    Of all energies with those learned no full matrix is kept: a learned energy takes a rank from
+    the prior, whose factors are.
+    """
+
+    def __init__(self, features: PoolFeatures) -> None:
+        self.features = features
+        self.variances = np.sum(features.energies**2, axis=1)
+        self.noise = NOISE * float(np.mean(self.variances))
+        self.cross = features.forces @ features.energies.T
+        self.forces = np.sum(features.forces**2, axis=1)
+        self.before = float(np.mean(self.forces))
+        self.factors: list[np.ndarray] = []  # each (n_structures,)
+
+    @property
+    def left(self) -> float:
+        """Root of the share of the forces' variance."""
+        return float(np.sqrt(np.mean(np.clip(self.forces, 0.0, None)) / self.before))
+
+    def best(self, free: np.ndarray) -> int:
+        """The energy that takes most of the forces' variance."""
+        gains = np.sum(self.cross**2, axis=0) / (np.clip(self.variances, 0.0, None) + self.noise)
+        return int(np.argmax(np.where(free, gains, -np.inf)))
+
+    def learn(self, number: int) -> None:
+        """Condition on an energy."""
+        own = self.features.energies @ self.features.energies[number]
+        for factor in self.factors:
+            own -= factor * factor[number]
+        root = np.sqrt(max(float(own[number]), 0.0) + self.noise)
+        factor, along = own / root, self.cross[:, number] / root
+        self.factors.append(factor)
+        self.cross -= np.outer(along, factor)
+        self.variances -= factor**2
+        self.forces -= along**2
