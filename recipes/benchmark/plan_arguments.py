@@ -28,8 +28,10 @@ def measure_table(
     marker: str,
     header: Sequence[str],
     rows: Callable[[Benchmark], Iterable[Sequence[str]]],
+    *,
+    page: Path = README,
 ) -> None:
-    """Print the table of the ``rows`` of MACE, with ``--readme`` into the README at ``marker``."""
+    """Print the table of the ``rows`` of MACE, with ``--readme`` into the page at ``marker``."""
     parser.add_argument("--readme", action="store_true", help="the table into the README")
     add_plan_arguments(parser)
     options = parser.parse_args()
@@ -39,7 +41,7 @@ def measure_table(
     table = with_versions(markdown_table(header, found), benchmark.host.PACKAGES)
     print(table)
     if options.readme:
-        README.write_text(with_table(README.read_text(), marker, table))
+        page.write_text(with_table(page.read_text(), marker, table))
 
 
 def left_out(benchmark: Benchmark, data: str) -> bool:

@@ -42,6 +42,7 @@ PUBLISHED = HERE / "published"
 FIGURES = HERE / "figures"
 READMES = (HERE / "README.md", HERE.parent / "sparse_data" / "README.md")
 PACKAGES = ("mace-weak", "mace-torch", "nequip", "torch")
+TIMES = (0.25, 0.5, 1, 2, 4)  # ticks
 PLAIN_STEPS = 800  # of the trainings that are compared with
 
 
@@ -194,6 +195,8 @@ def draw_wall_clock(rows: pd.DataFrame, path: Path) -> None:
             axis.plot(line["seconds"] / unit, line["force_rmse"], marker, ms=5, label=label)
         axis.axhline(start[data], color="0.5", linestyle=":", label="foundation model")
         axis.set(title=data, xlabel="time / that of 800 steps", xscale="log", yscale="log")
+        axis.set_xticks(TIMES, [f"{value:g}" for value in TIMES])
+        axis.xaxis.set_minor_locator(NullLocator())
         plain_numbers(axis.yaxis)
     axes[0][0].set_ylabel("force RMSE, meV/Å")
     axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))

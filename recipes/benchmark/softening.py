@@ -12,11 +12,13 @@ import argparse
 import shutil
 from collections.abc import Iterator
 
+from recipes.benchmark.benchmark_cases import HERE
 from recipes.benchmark.benchmark_data import frames_of, write_named
 from recipes.benchmark.benchmark_runner import Benchmark
 from recipes.benchmark.plan_arguments import left_out, measure_table
 from recipes.quickstart import processes
 
+PAGE = HERE.parent / "sparse_data" / "README.md"
 HEADER = ("data", "model", "structures", "forces, meV/Å", "force slope", "energy, meV/atom")
 COLUMNS = ("forces, meV/Å", "force slope", "±", "energy after its zero, meV/atom")
 
@@ -49,7 +51,7 @@ def rows(benchmark: Benchmark) -> Iterator[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", nargs="+", default=["rmd17_ethanol", "h2co", "silicon"])
-    measure_table(parser, "softening", HEADER, rows)
+    measure_table(parser, "softening", HEADER, rows, page=PAGE)
 
 
 if __name__ == "__main__":

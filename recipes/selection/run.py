@@ -3,8 +3,9 @@
     python -m recipes.selection.run
 
 For each seed a random half of the training file is the pool. The command sees it without labels;
-what it chooses gets its energies, and the benchmark's foundation model is fine-tuned on them. What
-was trained before is kept, so that a run can be stopped and called again.
+what it chooses gets its energies, and the benchmark's foundation model is fine-tuned on them by
+``mace-weak finetune``. What was trained before is kept, so that a run can be stopped and called
+again.
 """
 
 from __future__ import annotations
@@ -23,33 +24,32 @@ from recipes.benchmark.benchmark_mace import PACKAGES
 from recipes.benchmark.benchmark_runner import ROOT, write_csv
 from recipes.quickstart.arguments import add_training_arguments
 from recipes.quickstart.tables import markdown_table, with_table, with_versions
-from recipes.selection.selection_runner import Choice, Demonstration
+from recipes.selection.selection_runner import FORCES, RANDOM, Choice, Demonstration
 
 HERE = Path(__file__).parent
-RANDOM = "random"
-METHODS = (RANDOM, "d-optimal", "a-optimal", "farthest")
+METHODS = (RANDOM, FORCES, "d-optimal", "a-optimal", "farthest")
 HEADER = (
-    "data", "method", "D-efficiency", "energy, meV/atom", "forces, meV/Å", "forces / random's"
+    "data", "energies", "method", "energy, meV/atom", "forces, meV/Å", "forces / random's",
+    "left open, by the prior", "forces / foundation model's",
 )  # fmt: skip
 
 
 def table(rows: Sequence[Mapping[str, Any]], foundations: Mapping[str, Mapping[str, float]]) -> str:
-    """Means and standard deviations over the seeds; the last column compares within each seed."""
+    """Means and standard deviations over the seeds; ratios are taken within each seed."""
     lines = []
-    for data, of_data in pd.DataFrame(rows).groupby("data", sort=False):
-        start = foundations[str(data)]
-        before = [f"{start['energy_rmse']:.1f}", f"{start['force_rmse']:.0f}"]
-        lines.append([str(data), "foundation model", "", *before, ""])
+    for (data, count), of_data in pd.DataFrame(rows).groupby(["data", "structures"], sort=False):
+        start = foundations[str(data)]["force_rmse"]
         own = {name: rows.set_index("seed") for name, rows in of_data.groupby("method", sort=False)}
         for method, found in own.items():
-            ratio = found["force_rmse"] / own[RANDOM]["force_rmse"]
+            force = found["force_rmse"]
             cells = [
-                cell(found["d_efficiency"], 2),
                 cell(found["energy_rmse"], 1),
-                cell(found["force_rmse"], 0),
-                cell(ratio, 2),
+                cell(force, 0),
+                cell(force / own[RANDOM]["force_rmse"], 2),
+                cell(found["left"], 2) if found["left"].notna().any() else "",
+                cell(force / start, 2),
             ]
-            lines.append([str(data), str(method), *cells])
+            lines.append([str(data), str(count), str(method), *cells])
     return markdown_table(HEADER, lines)
 
 
@@ -61,13 +61,15 @@ def cell(values: pd.Series, digits: int) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", nargs="+", default=["rmd17_ethanol", "silicon"])
+    parser.add_argument(
+        "--data", nargs="+",
+        default=["rmd17_ethanol", "h2co", "ammonia", "molecules_two_levels", "silicon_two_levels"],
+    )  # fmt: skip
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS[1:], default=METHODS[1:],
         help="to compare with random choice",
     )  # fmt: skip
-    parser.add_argument("--n", type=int, default=20, help="structures to choose")
-    parser.add_argument("--steps", type=int, default=400, help="of each training")
+    parser.add_argument("--n", nargs="+", type=int, default=[20, 50], help="structures to choose")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument(
         "--cases", type=Path, default=BENCHMARK / "cases.yaml",
@@ -100,7 +102,7 @@ def main() -> None:
     if not present:
         raise SystemExit("there are no data: name their folder by --shared")
     foundations = {name: demonstration.prepare(name) for name in present}
-    settings = itertools.product(present, (RANDOM, *options.methods), options.seeds)
+    settings = itertools.product(present, options.n, (RANDOM, *options.methods), options.seeds)
     choices = [Choice(*values) for values in settings]
     rows = list(demonstration.rows(choices))
     write_csv(options.out / "selection.csv", rows)

@@ -1,4 +1,4 @@
-"""The trainings of the demonstration: what is chosen, trained and tested."""
+"""The fine-tunings of the demonstration: what is chosen, trained and tested."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,26 +16,29 @@ from tqdm import tqdm
 
 from recipes.benchmark import benchmark_mace
 from recipes.benchmark.benchmark_cases import Case, Plan
+from recipes.benchmark.benchmark_closed_form import ClosedForm
 from recipes.benchmark.benchmark_data import LABELS, Files, bare, frames_of, write_named
 from recipes.benchmark.benchmark_runner import Benchmark
 from recipes.quickstart import processes
 
-LEARNING_RATE, LOSS = 0.003, "weak_taylor"
+FINETUNE = "finetune"
+RANDOM, FORCES = "random", "forces"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice of structures to train on."""
+    """One choice of ``structures`` to fine-tune on."""
 
     data: str
+    structures: int
     method: str
     seed: int
 
 
 class Demonstration:
-    """The data, foundation models and trainings of all choices.
+    """The data, foundation models and fine-tunings of all choices.
 
-    Data, trainings and tests are those of the benchmark, in a folder of their own.
+    Data, fine-tunings and tests are those of the benchmark, in a folder of their own.
     """
 
     def __init__(self, plan: Plan, options: argparse.Namespace) -> None:
@@ -80,43 +84,50 @@ class Demonstration:
         return self.benchmark.foundation(self.plan.data[data].foundation)
 
     def picked(self, choice: Choice) -> tuple[Files, float]:
-        """Training and validation files of a choice, and its D-efficiency.
+        """Training and validation files of a choice, and the share of the forces it leaves open.
 
-        A random half of the structures is the pool, of which the command sees no labels. For
-        validation, by which nothing is chosen, are some of the other half.
+        A random half of the structures is the pool, of which the command sees no labels. The
+        validation file, by which nothing is chosen, is of the other half. The share is that of the
+        method ``forces`` for it and for a random choice, NaN for others.
         """
-        frames, n = self.frames[choice.data], self.options.n
+        frames, n = self.frames[choice.data], choice.structures
         order = np.random.default_rng(choice.seed).permutation(len(frames))
         pool, others = np.split(order, [len(frames) // 2])
         stem = f"{choice.data}-{choice.seed}"
         file = write_named(self.folder, f"{stem}-pool", [bare(frames[index]) for index in pool])
-        selected = file.with_name(f"{file.stem}-{choice.method}-{n}.xyz")
-        result = processes.mace_weak(
-            "select", file, f"--n={n}", f"--method={choice.method}", f"--seed={choice.seed}",
-            f"--model={self.foundation(choice.data)}", f"--device={self.options.device}",
-            f"--out={selected}", "--overwrite",
-        )  # fmt: skip
+        selected, result = self.selected(choice, file)
         indices = [pool[atoms.info["pool_index"]] for atoms in read(selected, ":")]
         train = LABELS["energies"].train([frames[index] for index in indices])
         valid = LABELS["energies"].valid([frames[index] for index in others[: max(1, n // 10)]])
         files = Files(
-            write_named(self.folder, f"{stem}-{choice.method}", train),
+            write_named(self.folder, f"{stem}-{choice.method}-{n}", train),
             write_named(self.folder, f"{stem}-valid", valid),
             n_train=n,
         )
-        return files, result["tables"]["Choice"][0]["D-efficiency"]
+        (table,) = [rows for name, rows in result["tables"].items() if name != "Pool"]
+        own = [row for row in table if row["structures"] == n and "chosen" in row]
+        return files, own[0]["chosen"] if own else float("nan")
 
-    def row(self, choice: Choice, files: Files, d_efficiency: float) -> dict[str, Any]:
-        """Train and test one."""
-        source, options = self.plan.data[choice.data], self.options
-        training = benchmark_mace.Training(
-            Case(choice.data, LOSS, options.n, LEARNING_RATE, options.steps, choice.seed),
-            method=self.plan.methods[LOSS],
-            data=source,
+    def selected(self, choice: Choice, pool: Path) -> tuple[Path, dict[str, Any]]:
+        """What the command chooses, and what it says."""
+        n = choice.structures
+        out = pool.with_name(f"{pool.stem}-{choice.method}-{n}.xyz")
+        result = processes.mace_weak(
+            "select", pool, f"--n={n}", f"--method={choice.method}", f"--seed={choice.seed}",
+            f"--model={self.foundation(choice.data)}", f"--device={self.options.device}",
+            f"--out={out}", "--overwrite",
+        )  # fmt: skip
+        return out, result
+
+    def row(self, choice: Choice, files: Files, left: float) -> dict[str, Any]:
+        """Fine-tune and test one."""
+        training = ClosedForm(
+            Case(choice.data, FINETUNE, choice.structures, 0, 0, choice.seed),
             files=files,
-            source=self.benchmark.source(source.foundation),
             foundation=self.foundation(choice.data),
-            device=options.device,
+            suffix=benchmark_mace.MODEL_SUFFIX,
+            device=self.options.device,
         )
-        errors = self.benchmark.errors(str(training.run(self.benchmark.out)), choice.data)
-        return {**vars(choice), "structures": options.n, "d_efficiency": d_efficiency, **errors}
+        model = training.run(self.benchmark.out)
+        errors = self.benchmark.errors(str(model), choice.data)
+        return {**vars(choice), "left": left, **errors, **training.measured(model)}

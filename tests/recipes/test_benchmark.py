@@ -220,3 +220,16 @@ def test_the_tangent_model_is_measured_with_and_without_the_weak_terms(tmp_path)
     assert len(set(errors)) > 1
     assert float(line[5].split()[0]) >= 1.0
     assert "Left out: absent" in output
+
+
+@pytest.mark.skipif(HOSTS["mace"] is None, reason="the error bars are measured with MACE")
+def test_error_bars_are_measured(tmp_path):
+    output = run_recipe(
+        BENCHMARK / "error_bars.py", f"--cases={small_plan(tmp_path)}", "--data", "small",
+        "--structures=12", "--seeds", "1", "2", f"--out={tmp_path}",
+    )  # fmt: skip
+    (line,) = (line.strip("| ").split(" | ") for line in output.splitlines() if "| small" in line)
+    error, expected, ratio = (float(cell.split()[0]) for cell in line[2:5])
+    assert 0.5 < ratio * expected / error < 2  # means of two seeds
+    assert 0 < int(line[5].removesuffix(" %")) <= 100
+    assert line[4] != line[6]

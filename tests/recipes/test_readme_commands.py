@@ -22,14 +22,21 @@ BY_PROGRAM = {
 EXACTLY = {
     "python -m recipes.quickstart.run": "recipes/test_quickstart.py",
     "python -m recipes.quickstart.run --host=nequip": "recipes/test_quickstart.py",
-    "python -m recipes.selection.run": "recipes/test_selection.py",
+    "python -m recipes.selection.run --n 20 --data rmd17_ethanol h2co ammonia "
+    "--methods forces d-optimal a-optimal": "recipes/test_selection.py",
     "python -m recipes.benchmark.run learning_rates --data mine.xyz --energy-key energy "
     "--forces-key forces --foundation mace-model.model": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.run learning_rates --host nequip": "recipes/test_benchmark.py",
+    "python -m recipes.benchmark.run wall_clock --processes 1 "
+    "--csv recipes/benchmark/published/wall_clock.csv": "recipes/test_benchmark.py",
+    "git clone https://github.com/davkovacs/BOTNet-datasets": "recipes/test_molecule_data.py",
+    "python -m recipes.benchmark.make_molecules BOTNet-datasets": "recipes/test_molecule_data.py",
+    "python -m recipes.benchmark.error_bars --readme": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.softening": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.weak_terms --readme": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.descriptor_learning": "recipes/test_descriptor_learning.py",
     "python -m recipes.benchmark.tangent_cost --readme": "recipes/test_step_cost.py",
+    "python -m recipes.benchmark.tangent_cost --error-bars --readme": "recipes/test_step_cost.py",
     "python -m recipes.benchmark.step_cost --device=cuda --size=foundation --readme": (
         "recipes/test_step_cost.py"
     ),
