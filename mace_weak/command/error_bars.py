@@ -91,34 +91,45 @@ class Estimator:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Errors (n,) and their standard deviations (n,), both in one unit."""
+    """Standard deviations (n,) and errors (n,), NaN where there is no label, both in one unit."""
 
     errors: np.ndarray
     spreads: np.ndarray
 
     @classmethod
-    def known(cls, errors: Sequence[np.ndarray], spreads: Sequence[np.ndarray]) -> Calibration:
-        """Those with a bar: none is infinite, or zero by symmetry."""
-        if not errors:
+    def of(cls, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Calibration:
+        """Of errors and bars, without bars that are infinite, or zero by symmetry."""
+        if not pairs:
             return cls(np.empty(0), np.empty(0))
-        all_errors, all_spreads = (np.concatenate(part) for part in (errors, spreads))
-        known = np.isfinite(all_spreads) & (all_spreads > 0)
-        return cls(all_errors[known], all_spreads[known])
+        errors, spreads = (np.concatenate(part) for part in zip(*pairs, strict=True))
+        known = np.isfinite(spreads) & (spreads > 0)
+        return cls(errors[known], spreads[known])
+
+    @property
+    def labelled(self) -> Calibration:
+        """Where there are labels."""
+        known = np.isfinite(self.errors)
+        return Calibration(self.errors[known], self.spreads[known])
 
     @property
     def ratio(self) -> float:
         """Root mean square of the errors over that of the bars."""
-        return rmse(self.errors) / rmse(self.spreads) if len(self.errors) else float("nan")
+        known = self.labelled
+        return rmse(known.errors) / rmse(known.spreads) if len(known.errors) else float("nan")
 
     def within(self, width: float) -> float:
         """Share of the errors that are within so many standard deviations."""
-        return float(np.mean(np.abs(self.errors) <= width * self.spreads))
+        known = self.labelled
+        inside = np.abs(known.errors) <= width * known.spreads
+        return float(np.mean(inside)) if len(inside) else float("nan")
 
     @property
     def negative_log_likelihood(self) -> float:
         """Mean over the errors, of normal distributions with these standard deviations."""
-        squares = (self.errors / self.spreads) ** 2
-        return float(np.mean(np.log(self.spreads) + (squares + np.log(2 * np.pi)) / 2))
+        known = self.labelled
+        squares = (known.errors / known.spreads) ** 2
+        each = np.log(known.spreads) + (squares + np.log(2 * np.pi)) / 2
+        return float(np.mean(each)) if len(each) else float("nan")
 
 
 def calibrations(
@@ -129,15 +140,15 @@ def calibrations(
     forces: list[tuple[np.ndarray, np.ndarray]] = []
     for one, spread in zip(structures, spreads, strict=True):
         scale = 1e3 / len(one.atoms)
-        if "energy" in one.labels:
-            error = one.prediction.energy - float(one.labels["energy"])
-            energies.append((np.array([scale * error]), np.array([scale * spread.energy])))
-        if "forces" in one.labels and spread.forces is not None:
-            differences = one.prediction.forces - one.labels["forces"]
+        error = one.prediction.energy - float(one.labels.get("energy", np.nan))
+        energies.append((np.array([scale * error]), np.array([scale * spread.energy])))
+        if spread.forces is not None:
+            labels = one.labels.get("forces", np.full(spread.forces.shape, np.nan))
+            differences = one.prediction.forces - labels
             forces.append((1e3 * differences.ravel(), 1e3 * spread.forces.ravel()))
     return {
-        name: Calibration.known([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-        for name, pairs in (("energies, meV/atom", energies), ("forces, meV/Å", forces))
+        "energies, meV/atom": Calibration.of(energies),
+        "forces, meV/Å": Calibration.of(forces),
     }
 
 
@@ -151,12 +162,11 @@ def judged(
 
 
 def calibration_table(found: dict[str, Calibration]) -> Table:
-    """Errors beside their bars."""
+    """Bars, and the errors beside them where there are labels."""
     rows = [
-        [name, len(one.errors), rmse(one.errors), rmse(one.spreads), one.ratio,
+        [name, len(one.spreads), rmse(one.labelled.errors), rmse(one.spreads), one.ratio,
          *(one.within(width) for width in COVERED), one.negative_log_likelihood]
         for name, one in found.items()
-        if len(one.errors)
     ]  # fmt: skip
     return Table("Error bars", COLUMNS, rows)
 

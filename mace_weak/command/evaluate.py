@@ -83,7 +83,8 @@ def evaluate_model(model: str, before: str | None, test: Path, settings: Setting
             calibration = judged(model, bars, chosen, device=settings.device)
         result.tables.append(calibration_table(calibration))
         result.findings += doubtful(calibration)
-        figures["error bars"] = coverage(calibration)
+        if any(len(one.labelled.errors) for one in calibration.values()):
+            figures["error bars"] = coverage(calibration)
     probes = evenly(frames, settings.probes)
     if probes:
         with timed(seconds, "probes"):

@@ -135,7 +135,7 @@ def coverage(calibrations: Mapping[str, Calibration]) -> Figure:
     widths = np.linspace(0, 3, 61)
     normal = erf(widths / 2**0.5)
     for (name, found), colour in zip(calibrations.items(), COLOURS[1:], strict=True):
-        if len(found.errors):
+        if len(found.labelled.errors):
             shares = [found.within(width) for width in widths]
             axis.plot(normal, shares, color=colour, label=name.partition(",")[0])
     axis.axline((0, 0), slope=1, color="0.3", linewidth=0.8, zorder=0)

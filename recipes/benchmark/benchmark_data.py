@@ -100,7 +100,7 @@ def seeing(atoms: Atoms, labels: Sequence[str]) -> Atoms:
 
 @dataclass(frozen=True)
 class View:
-    """The labels that a method sees: of each structure, and more of the one of highest energy."""
+    """The labels that a method sees: of each, and more of the one of highest energy per atom."""
 
     of_each: tuple[str, ...]
     of_highest: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class View:
         return FORCES in (*self.of_each, *self.of_highest)
 
     def train(self, frames: list[Atoms]) -> list[Atoms]:
-        highest = by_energy(frames)[-1]
+        highest = max(frames, key=lambda atoms: atoms.info[ENERGY] / len(atoms))
         more = (*self.of_each, *self.of_highest)
         return [seeing(atoms, more if atoms is highest else self.of_each) for atoms in frames]
 

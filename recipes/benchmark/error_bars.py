@@ -55,8 +55,8 @@ def judge(foundation: Foundation, tangent: Tangent) -> Judged:
     errors = np.concatenate(foundation.force_errors(tangent)).ravel()
     bars_of_forces = np.concatenate([one.forces for one in spreads if one.forces is not None])
     return Judged(
-        Calibration.known([energies - labels], [np.array([one.energy for one in spreads])]),
-        Calibration.known([errors], [bars_of_forces.ravel()]),
+        Calibration.of([(energies - labels, np.array([one.energy for one in spreads]))]),
+        Calibration.of([(errors, bars_of_forces.ravel())]),
     )
 
 

@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.io import read, write
 from ase.units import Hartree
 from console import COMMAND, mace_weak, result_of, rows_of
@@ -123,6 +124,20 @@ def test_error_bars_are_compared_with_the_errors(finetuning, tmp_path):
     assert 0.4 < rows["energies, meV/atom"]["RMSE / expected"] < 2.5
     assert 0.3 < rows["forces, meV/Å"]["within 1 σ (68 %)"] < 0.95
     assert (tmp_path / "error_bars.png").stat().st_size > 10_000
+
+
+def test_error_bars_need_no_labels(finetuning, tmp_path):
+    _, out = finetuning
+    frames = [Atoms(atoms.numbers, atoms.positions) for atoms in read(TEST, ":3")]
+    write(tmp_path / "test.xyz", frames)
+    page = tmp_path / "page"
+    found = result_of("evaluate", out, tmp_path / "test.xyz", "--steps=0", f"--out={page}")
+    energies, forces = found["tables"]["Error bars"]
+    assert (energies["n"], forces["n"]) == (3, 81)
+    assert energies["expected"] > 0
+    assert forces["expected"] > 0
+    assert energies["RMSE"] is None
+    assert not (page / "error_bars.png").exists()
 
 
 def test_a_calculator_has_the_error_bars(finetuning):

@@ -23,7 +23,7 @@ EXACTLY = {
     "python -m recipes.quickstart.run": "recipes/test_quickstart.py",
     "python -m recipes.quickstart.run --host=nequip": "recipes/test_quickstart.py",
     "python -m recipes.selection.run --n 20 --data rmd17_ethanol h2co ammonia "
-    "--methods forces d-optimal a-optimal": "recipes/test_selection.py",
+    "--methods forces d-optimal": "recipes/test_selection.py",
     "python -m recipes.benchmark.run learning_rates --data mine.xyz --energy-key energy "
     "--forces-key forces --foundation mace-model.model": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.run learning_rates --host nequip": "recipes/test_benchmark.py",
