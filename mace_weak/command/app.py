@@ -102,7 +102,7 @@ def select(
     labelled: Annotated[
         Path | None, typer.Option(help="Structures that are labelled already, extended XYZ.")
     ] = None,
-    method: Annotated[Method, typer.Option(help="How to choose.")] = Method.D_OPTIMAL,
+    method: Annotated[Method, typer.Option(help="How to choose.")] = Method.FORCES,
     most: Annotated[
         int,
         typer.Option(

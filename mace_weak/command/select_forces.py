@@ -22,6 +22,7 @@ from mace_weak.tangent.picking import PoolFeatures, pick, pool_features
 PROBED = 500  # structures whose forces are to be settled, evenly out of the pool
 DRAWS = 20  # random choices to compare with
 PROJECTIONS = 8  # by which copies are found
+ROUNDING = 1e-9
 AHEAD = 2  # times the number of structures, up to which the table goes
 COLUMNS = ("structures", "chosen", "random, mean", "random, spread")
 
@@ -145,7 +146,7 @@ def forces_table(
         ]
     )
     mean, spread = draws.mean(axis=0), draws.std(axis=0)
-    if own[n] > mean[n] - spread[n]:
+    if mean[n] - own[n] <= spread[n] + ROUNDING:
         result.findings.append(
             Finding(
                 f"the choice is no better than a random one: it leaves {as_text(own[n])} of the "

@@ -166,16 +166,18 @@ def test_what_is_the_same_is_chosen_once(pool, foundation, tmp_path, method):
     assert "10 structures" in str(refused.exception)
 
 
-def test_what_is_labelled_is_not_chosen_again(pool, foundation, tmp_path):
+@pytest.mark.parametrize("method", ["forces", "d-optimal"])
+def test_what_is_labelled_is_not_chosen_again(pool, foundation, tmp_path, method):
     """And those far from it are preferred."""
     write(tmp_path / "labelled.xyz", [turned(atoms) for atoms in read(pool, ":30")])
     arguments = (pool, "--n=30", f"--model={foundation}", f"--out={tmp_path / 'out.xyz'}")
-    result = result_of(*arguments, f"--labelled={tmp_path / 'labelled.xyz'}")
-    assert result["tables"]["Pool"][0]["labelled"] == 30
+    labelled = f"--labelled={tmp_path / 'labelled.xyz'}"
+    result = result_of(*arguments, labelled, f"--method={method}")
     chosen = [atoms.info["pool_index"] for atoms in read(tmp_path / "out.xyz", ":")]
     assert chosen == list(range(30, 60))
     # all that are left are chosen: that is what random choice does too
-    assert "no better than random" in result["findings"][0]["problem"]
+    assert "no better than" in result["findings"][0]["problem"]
+    assert any("30 structures are the same" in own["problem"] for own in result["findings"])
 
 
 def test_isolated_atoms_are_left_out(pool, foundation, tmp_path):
@@ -205,7 +207,7 @@ def test_bad_use_is_refused(pool, foundation, tmp_path):
         "name another --out, or add --overwrite": (
             pool, "--n=2", model, f"--out={tmp_path / 'here.xyz'}"),
         "is an input and would be": (pool, "--n=2", model, f"--out={pool}", "--overwrite"),
-        "d-optimal needs a foundation model": (pool, "--n=2", out),
+        "--method forces needs a foundation model": (pool, "--n=2", out),
         "--labelled needs a foundation model": (
             pool, "--n=2", "--method=random", f"--labelled={pool}", out),
         "there is no file": (tmp_path / "absent.xyz", "--n=2", model, out),

@@ -19,7 +19,8 @@ from mace_weak.command.models import load_model
 from mace_weak.structures import bare
 
 
-def test_structures_are_chosen(foundation, tmp_path, nequip_dtype):
+@pytest.mark.parametrize("method", ["forces", "d-optimal"])
+def test_structures_are_chosen(foundation, tmp_path, nequip_dtype, method):
     frames = read(QUICKSTART / "data" / "ethanol_pbe_test.xyz", ":30")
     copy = bare(frames[0])
     copy.rotate(70, (1, 2, 3))
@@ -28,13 +29,18 @@ def test_structures_are_chosen(foundation, tmp_path, nequip_dtype):
     app = typer.Typer()
     app.command()(select)
     arguments = [str(path), "--n=6", f"--model={foundation}", f"--out={out}", "--json"]
-    done = CliRunner().invoke(app, arguments)
+    done = CliRunner().invoke(app, [*arguments, f"--method={method}"])
     assert done.exit_code == 1, done.output
     result = json.loads(done.stdout)
     (finding,) = result["findings"]
     assert "frames 30" in finding["problem"]
-    own, _, spread = result["tables"]["Choice"]
-    assert own["D-efficiency"] > 1 + 2 * spread["D-efficiency"]
+    if method == "forces":
+        (table,) = result["tables"].values()
+        (own,) = (row for row in table if row["structures"] == 6)
+        assert own["chosen"] < own["random, mean"] - own["random, spread"]
+    else:
+        own, _, spread = result["tables"]["Choice"]
+        assert own["D-efficiency"] > 1 + 2 * spread["D-efficiency"]
     assert len(read(out, ":")) == 6
 
 
