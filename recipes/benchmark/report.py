@@ -102,12 +102,15 @@ VIEWS = {
     "one with forces": View(
         (
             "learning_rates",
+            "silicon",
+            "silicon_two_levels",
             "one_with_forces",
+            "one_cell_with_forces",
             "closed_form",
             "closed_form_one_with_forces",
             "upper_bound",
         ),
-        ("rmd17_ethanol", "h2co"),
+        ("rmd17_ethanol", "h2co", "silicon", "silicon_two_levels"),
         (
             "plain",
             "plain, forces of one",
