@@ -215,13 +215,16 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, help="measure one case, in this process")
     parser.add_argument("--foundation", help="model file for the last row; without it, none")
     parser.add_argument("--error-bars", action="store_true", help="the table of these alone")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="of theirs")
     parser.add_argument("--readme", action="store_true", help="the table into cost.md")
     options = parser.parse_args()
     if options.case:
         print(json.dumps(measured(options.case)))
         return
     tables = {
-        "error bar cost": markdown_table(BAR_HEADER, [error_bar_cost(size) for size in SIZES]),
+        "error bar cost": markdown_table(
+            BAR_HEADER, [error_bar_cost(size) for size in options.sizes]
+        ),
     }
     if not options.error_bars:
         tables["tangent cost"] = markdown_table(HEADER, list(rows(options.foundation)))

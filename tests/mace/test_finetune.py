@@ -65,9 +65,12 @@ def test_the_energies_have_the_zero_of_the_labels(finetuning):
 
 @pytest.mark.slow
 def test_coupled_cluster_energies_of_ammonia_give_its_forces(tmp_path):
-    """By the quickstart's foundation model; plain fine-tuning at its best leaves 228 meV/Å."""
+    """By the quickstart's foundation model after half of its epochs.
+
+    With all of them, plain fine-tuning at its best leaves 228 meV/Å.
+    """
     model = mace_host.train_foundation(
-        tmp_path, QUICKSTART / "data" / "molecules_gfn1.xyz", epochs=20, device="cpu", threads=1
+        tmp_path, QUICKSTART / "data" / "molecules_gfn1.xyz", epochs=10, device="cpu", threads=1
     )
     frames = read(CBS / "train.xyz", ":50")
     write(tmp_path / "train.xyz", frames)
