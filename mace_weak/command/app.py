@@ -103,12 +103,12 @@ def select(
         Path | None, typer.Option(help="Structures that are labelled already, extended XYZ.")
     ] = None,
     method: Annotated[Method, typer.Option(help="How to choose.")] = Method.FORCES,
-    most: Annotated[
-        int,
+    candidates: Annotated[
+        int | None,
         typer.Option(
-            "--candidates", min=1, help="For forces: of a larger pool, so many at random."
+            min=1, help="For forces: of a larger pool, so many at random. [default: 5000]"
         ),
-    ] = 5000,
+    ] = None,
     out: Annotated[Path, typer.Option(help="File to write to.")] = Path("selected.xyz"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Even if it exists.")] = False,
     seed: Seed = 0,
@@ -133,12 +133,18 @@ def select(
     require_new(out, inputs=[pool, *([labelled] if labelled else [])], overwrite=overwrite)
     require_writable(out)
     require_descriptors(method.value, model=model, labelled=labelled)
-    if method == Method.FORCES and model:
-        from mace_weak.command.select_forces import select_for_forces
+    of_forces = method == Method.FORCES
+    if of_forces and dtype:
+        raise WeakLossError("--dtype has no effect with --method forces, which takes float64")
+    if candidates and not of_forces:
+        raise WeakLossError(f"--candidates has no effect with --method {method.value}")
+    if of_forces and model:
+        from mace_weak.command.select_forces import MOST, select_for_forces
 
         result = select_for_forces(
-            pool, n, model=model, labelled=labelled, seed=seed, device=device, most=most, out=out
-        )
+            pool, n, model=model, labelled=labelled, seed=seed, device=device,
+            most=candidates or MOST, out=out,
+        )  # fmt: skip
         raise typer.Exit(show(result, as_json=as_json))
     precision = dtype.value if dtype else ""
     result = select_structures(

@@ -19,6 +19,7 @@ from mace_weak.errors import WeakLossError
 from mace_weak.structures import evenly, is_isolated_atom, read_structures
 from mace_weak.tangent.picking import PoolFeatures, pick, pool_features
 
+MOST = 5000  # candidates
 PROBED = 500  # structures whose forces are to be settled, evenly out of the pool
 DRAWS = 20  # random choices to compare with
 PROJECTIONS = 8  # by which copies are found

@@ -208,6 +208,8 @@ def test_bad_use_is_refused(pool, foundation, tmp_path):
             pool, "--n=2", model, f"--out={tmp_path / 'here.xyz'}"),
         "is an input and would be": (pool, "--n=2", model, f"--out={pool}", "--overwrite"),
         "--method forces needs a foundation model": (pool, "--n=2", out),
+        "--dtype has no effect": (pool, "--n=2", model, "--dtype=float32", out),
+        "--candidates has no effect": (pool, "--n=2", "--method=random", "--candidates=5", out),
         "--labelled needs a foundation model": (
             pool, "--n=2", "--method=random", f"--labelled={pool}", out),
         "there is no file": (tmp_path / "absent.xyz", "--n=2", model, out),
