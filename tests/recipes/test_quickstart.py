@@ -15,11 +15,11 @@ DATA = QUICKSTART / "data"
 
 @pytest.mark.parametrize("host", [host for host, version in HOSTS.items() if version])
 def test_the_quickstart_trains_and_compares(tmp_path, host):
-    """Shrunk to one epoch of each training, and few structures."""
+    """Shrunk to few epochs and structures."""
     for name, count in (("train", 50), ("test", 16)):
         write(tmp_path / f"{name}.xyz", read(CBS / f"{name}.xyz", f":{count}"))
     output = run_recipe(
-        QUICKSTART / "run.py", f"--host={host}", f"--out={tmp_path}", "--epochs=1",
+        QUICKSTART / "run.py", f"--host={host}", f"--out={tmp_path}", "--epochs=4",
         "--foundation-epochs=1", f"--foundation-data={write_files(tmp_path).molecules}",
         f"--train={tmp_path / 'train.xyz'}", f"--test={tmp_path / 'test.xyz'}",
     )  # fmt: skip
