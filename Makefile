@@ -66,7 +66,7 @@ readme: environment-mace environment-nequip
 	PYTHONPATH=.:tests $(MACE)/python tests/mace/readme.py
 	PYTHONPATH=.:tests $(NEQUIP)/python tests/nequip/readme.py
 
-# at most 15 minutes on two cores
+# some 5 minutes on two cores
 benchmark-small: environment-mace
 	$(MACE)/python -m recipes.benchmark.run small
 
