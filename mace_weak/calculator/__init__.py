@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from mace_weak.command.error_bars import Estimator, require_error_bars
+from mace_weak.command.models import load_model
 from mace_weak.structures import bare
 
 ENERGY, FORCES = "energy_uncertainty", "forces_uncertainty"
@@ -29,8 +30,9 @@ class ErrorBarCalculator(Calculator):
 
     def __init__(self, model: str, *, device: str = "cpu") -> None:
         super().__init__()
-        self.estimator = Estimator(str(model), require_error_bars(str(model)), device=device)
-        self.host = self.estimator.saved.calculator
+        bars, saved = require_error_bars(str(model)), load_model(str(model), device=device)
+        self.estimator = Estimator(str(model), saved, bars)
+        self.host = saved.calculator
         self.implemented_properties = [*self.host.implemented_properties, ENERGY, FORCES]
 
     def calculate(

@@ -74,11 +74,11 @@ def require_error_bars(model: str) -> ErrorBars:
 
 
 class Estimator:
-    """Error bars of a model file on structures."""
+    """Error bars of a model file, which is loaded as ``saved``, on structures."""
 
-    def __init__(self, model: str, bars: ErrorBars, *, device: str = "cpu") -> None:
+    def __init__(self, model: str, saved: Model, bars: ErrorBars) -> None:
         self.host = finetuning_host(model)
-        self.saved: Model = load_model(model, device=device)
+        self.saved = saved
         self.bars = bars
 
     def spreads(self, frames: Sequence[Atoms], *, forces: bool = True) -> Iterator[Spread]:
@@ -153,11 +153,11 @@ def calibrations(
 
 
 def judged(
-    model: str, bars: ErrorBars, structures: Sequence[Predicted], *, device: str
+    model: str, saved: Model, bars: ErrorBars, structures: Sequence[Predicted]
 ) -> dict[str, Calibration]:
     """How the error bars of a model hold on structures."""
     frames = [one.atoms for one in structures]
-    spreads = Estimator(model, bars, device=device).spreads(frames)
+    spreads = Estimator(model, saved, bars).spreads(frames)
     return calibrations(structures, list(progress(spreads, "error bars", total=len(frames))))
 
 

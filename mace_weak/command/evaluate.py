@@ -80,7 +80,7 @@ def evaluate_model(model: str, before: str | None, test: Path, settings: Setting
     if bars is not None and settings.probes:
         with timed(seconds, "error bars"):
             chosen = evenly(found["model"], settings.probes)
-            calibration = judged(model, bars, chosen, device=settings.device)
+            calibration = judged(model, models["model"], bars, chosen)
         result.tables.append(calibration_table(calibration))
         result.findings += doubtful(calibration)
         if any(len(one.labelled.errors) for one in calibration.values()):

@@ -17,7 +17,7 @@ from mace_weak.command.output import Finding, Result, Table, as_text, progress
 from mace_weak.command.select import repeated, require_enough, write_selection
 from mace_weak.errors import WeakLossError
 from mace_weak.structures import evenly, is_isolated_atom, read_structures
-from mace_weak.tangent.picking import PoolFeatures, pick, pool_features
+from mace_weak.tangent.picking import Picked, PoolFeatures, pick, pool_features
 
 MOST = 5000  # candidates
 PROBED = 500  # structures whose forces are to be settled, evenly out of the pool
@@ -71,11 +71,15 @@ def select_for_forces(
     found = candidates(pool, known, model=model, seed=seed, device=device)
     available = int(found.allowed.sum())
     require_enough(n, available, "that differ, labelled ones left out")
-    result.tables.append(forces_table(found, n, generator, result))
+    # one by one, so that the first of more are the choice of fewer
+    most_chosen = min(AHEAD * n, available)
+    chosen = pick(
+        found.features, most_chosen, known=found.known, allowed=found.allowed, watch=progress
+    )
+    result.tables.append(forces_table(found, n, chosen, generator, result))
     copies = found.numbers[~found.allowed[: len(found.numbers)]]
     result.findings += repeated(copies)
-    chosen = pick(found.features, n, known=found.known, allowed=found.allowed, watch=progress)
-    write_selection(path, found.numbers[chosen.numbers], out)
+    write_selection(path, found.numbers[chosen.numbers[:n]], out)
     result.written.append(out)
     return result
 
@@ -128,24 +132,17 @@ def fingerprints(rows: np.ndarray) -> np.ndarray:
 
 
 def forces_table(
-    found: Candidates, n: int, generator: np.random.Generator, result: Result
+    found: Candidates, n: int, chosen: Picked, generator: np.random.Generator, result: Result
 ) -> Table:
     """Force errors to expect, over the foundation model's, against the number of structures."""
-    free = np.flatnonzero(found.allowed)
-    most = min(AHEAD * n, len(free))
+    free, own = np.flatnonzero(found.allowed), chosen.left
+    most = len(chosen.numbers)
 
-    def left(order: Sequence[int] | None) -> list[float]:
-        return pick(
-            found.features, most, known=found.known, allowed=found.allowed, order=order
-        ).left
+    def at_random() -> list[float]:
+        order = generator.choice(free, most, replace=False).tolist()
+        return pick(found.features, most, known=found.known, order=order).left
 
-    own = left(None)
-    draws = np.array(
-        [
-            left(generator.choice(free, most, replace=False).tolist())
-            for _ in progress(range(DRAWS), "comparing")
-        ]
-    )
+    draws = np.array([at_random() for _ in progress(range(DRAWS), "comparing")])
     mean, spread = draws.mean(axis=0), draws.std(axis=0)
     if mean[n] - own[n] <= spread[n] + ROUNDING:
         result.findings.append(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,6 +44,11 @@ class PoolFeatures:
 
     energies: np.ndarray
     forces: np.ndarray
+
+    @cached_property
+    def cross(self) -> np.ndarray:
+        """Prior covariances of forces and energies (n_probes, n_structures)."""
+        return self.forces @ self.energies.T
 
 
 def pool_features(
@@ -128,7 +134,7 @@ class _Conditioned:
         self.features = features
         self.variances = np.sum(features.energies**2, axis=1)
         self.noise = NOISE * float(np.mean(self.variances))
-        self.cross = features.forces @ features.energies.T
+        self.cross = features.cross.copy()
         self.forces = np.sum(features.forces**2, axis=1)
         self.before = float(np.mean(self.forces))
         self.factors: list[np.ndarray] = []  # each (n_structures,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,7 +60,7 @@ def test_energies_are_as_open_as_dense_algebra_says(problem, rows):
 
 def test_an_energy_of_another_composition_is_open(problem, rows):
     alike = np.tile([[2.0, 1.0]], (N_LABELS, 1))
-    only_one = problem.__class__(**{**vars(problem), "composition": alike})
+    only_one = replace(problem, composition=alike)
     posterior = Posterior.of(solve(only_one), rows, seed=1)
     features = rows[:2]
     known, other = posterior.energy_spreads(features, np.array([[4.0, 2.0], [1.0, 2.0]]))
