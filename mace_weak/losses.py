@@ -46,10 +46,19 @@ TERMS = {
 UNDERDETERMINED = 10.0  # times the weight of order 0, where labels are too few to know the forces
 TANGENT_FORCES = 100.0  # times the weight of the tangent model's energies, as MACE's own are
 
-LOSS_TERMS: dict[str, tuple[str, ...]] = {
-    "weak_taylor": (TAYLOR,),
-    "weak_spatial": (SPATIAL,),
-    "weak_piwsl": (TAYLOR, SPATIAL),
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A weak loss: its terms, and its name as a class, by which NequIP's configurations call it."""
+
+    terms: tuple[str, ...]
+    class_name: str
+
+
+LOSSES = {
+    "weak_taylor": Loss(terms=(TAYLOR,), class_name="WeakTaylorLoss"),
+    "weak_spatial": Loss(terms=(SPATIAL,), class_name="WeakSpatialLoss"),
+    "weak_piwsl": Loss(terms=(TAYLOR, SPATIAL), class_name="WeakPIWSLoss"),
 }
 
 # settings of a weak loss that is its supervised loss alone
@@ -62,8 +71,6 @@ def loss_terms(name: str) -> tuple[str, ...]:
     Raises:
         WeakLossError: if there is no such loss; the message lists those there are.
     """
-    if name not in LOSS_TERMS:
-        raise WeakLossError(
-            f"unknown weak loss '{name}': the weak losses are {', '.join(LOSS_TERMS)}"
-        )
-    return LOSS_TERMS[name]
+    if name not in LOSSES:
+        raise WeakLossError(f"unknown weak loss '{name}': the weak losses are {', '.join(LOSSES)}")
+    return LOSSES[name].terms

@@ -12,7 +12,7 @@ from typing import Any
 
 from mace_weak.displacements import DIRECTIONS, GAUSSIAN
 from mace_weak.errors import WeakLossError
-from mace_weak.losses import TAYLOR, TERMS, UNDERDETERMINED, loss_terms
+from mace_weak.losses import LOSSES, TAYLOR, TERMS, UNDERDETERMINED, loss_terms
 
 PREFIX = "weak_"
 AUTO = "auto"
@@ -267,6 +267,5 @@ def refuse_without_effect(name: str, given: Collection[str], *, anchor: str = AU
     for option, term in needed.items():
         key = f"{PREFIX}{option}"
         if key in given and term not in loss_terms(name):
-            raise WeakLossError(
-                f"{key} has no effect with {name}: choose weak_{term} or weak_piwsl"
-            )
+            suitable = " or ".join(name for name, loss in LOSSES.items() if term in loss.terms)
+            raise WeakLossError(f"{key} has no effect with {name}: choose {suitable}")

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from mace_weak.command.output import Finding, Result, Table
 from mace_weak.errors import WeakLossError
-from mace_weak.losses import LOSS_TERMS
+from mace_weak.losses import LOSSES
 from mace_weak.mace.activation import OPT_OUT
 from mace_weak.versions import (
     DISTRIBUTION,
@@ -43,7 +43,7 @@ from nequip.data import get_field_type
 from mace_weak.nequip.fields import STRUCTURE
 from mace_weak.nequip.train import LOSS_CLASSES
 get_field_type(STRUCTURE)
-print(*(name for name, kind in LOSS_CLASSES.items() if get_class("mace_weak.nequip.train." + kind)))
+print(*(name for kind, name in LOSS_CLASSES.items() if get_class("mace_weak.nequip.train." + kind)))
 """
 
 
@@ -131,7 +131,7 @@ def losses_in_help(program: list[str]) -> list[str]:
 
 def offered(names: Collection[str]) -> str:
     """The weak losses among ``names``."""
-    return " ".join(name for name in LOSS_TERMS if name in names)
+    return " ".join(name for name in LOSSES if name in names)
 
 
 def output_of(program: list[str]) -> str:
@@ -154,7 +154,7 @@ def is_patched() -> bool:
 
 def unreachable(command: str, losses: Sequence[str]) -> Iterator[Finding]:
     """The weak losses that a command does not accept, and why."""
-    missing = [name for name in LOSS_TERMS if name not in losses]
+    missing = [name for name in LOSSES if name not in losses]
     if not missing:
         return
     off = [name for name in (OPT_OUT, AUTOLOAD) if os.environ.get(name) == "0"]

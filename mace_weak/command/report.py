@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -23,15 +24,17 @@ from mace_weak.command.logs import (
 )
 from mace_weak.command.output import Finding, Result, Table
 from mace_weak.errors import WeakLossError
-from mace_weak.losses import SPATIAL, TAYLOR
+from mace_weak.losses import TERMS
 
 FIGURE = "report.png"
 EARLY = 0.5  # of the training: a best validation before that is often chance
 COLUMNS = 4  # more trainings go into rows below
 LOSSES = {
     SUPERVISED: ("supervised", "#1f78b4"),
-    TAYLOR: ("weak: Taylor", "#d95f02"),
-    SPATIAL: ("weak: spatial", "#7570b3"),
+    **{
+        name: (f"weak: {name}", colour)
+        for name, colour in zip(TERMS, cycle(("#d95f02", "#7570b3", "#a6761d")))
+    },
 }
 ERRORS = {
     ENERGY: ("validation: energy, meV/atom", "#1b9e77"),

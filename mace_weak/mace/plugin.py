@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mace_weak.errors import WeakLossError, one_line_errors
-from mace_weak.losses import LOSS_TERMS
+from mace_weak.losses import LOSSES
 from mace_weak.mace.checks import refuse_absent_backends
 from mace_weak.mace.run import WeakSession
 from mace_weak.options import AUTO, OPTIONS, PREFIX, Option, WeakOptions, refuse_without_effect
@@ -68,10 +68,10 @@ def refuse_unused(args: argparse.Namespace) -> None:
     Raises:
         WeakLossError: if one was given without a weak loss.
     """
-    if args.loss not in LOSS_TERMS and given_options(args):
+    if args.loss not in LOSSES and given_options(args):
         raise WeakLossError(
             f"{', '.join(given_options(args))} has no effect with --loss={args.loss}: "
-            f"choose --loss={', --loss='.join(LOSS_TERMS)}, or remove the option"
+            f"choose --loss={', --loss='.join(LOSSES)}, or remove the option"
         )
 
 
@@ -156,6 +156,6 @@ class WeakLossPlugin:
 
 def __getattr__(name: str) -> WeakLossPlugin:
     """The plug-in of each loss of the table: the entry points of setup.cfg name them."""
-    if name in LOSS_TERMS:
+    if name in LOSSES:
         return WeakLossPlugin(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

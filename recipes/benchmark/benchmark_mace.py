@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from mace_weak.losses import LOSS_TERMS
+from mace_weak.losses import LOSSES
 from recipes.benchmark.benchmark_cases import HERE, SCRATCH, Case, Data, Foundation, Method
 from recipes.benchmark.benchmark_data import Files, some_of
 from recipes.quickstart import mace_host
@@ -85,7 +85,7 @@ class Training:
             flags |= {"pt_train_file": replay, "pt_valid_file": replay}
         self.loss = method.flags.get("loss")
         flags |= {**data.flags, **method.flags}
-        of_mace = self.loss and self.loss not in LOSS_TERMS
+        of_mace = self.loss and self.loss not in LOSSES
         if of_mace and foundation != SCRATCH and not self.two_heads:
             flags |= mace_host.supervised(self.loss, foundation, files.train)
         self.flags = [

@@ -23,7 +23,7 @@ from mace_weak.command.nequip_overrides import (
     shape_overrides,
 )
 from mace_weak.compositions import counts_of, fit_atoms
-from mace_weak.nequip.train import LOSS_CLASSES
+from mace_weak.losses import LOSSES
 from recipes.quickstart import processes
 from recipes.quickstart.cases import Case
 
@@ -100,7 +100,7 @@ def loss_overrides(loss: str | None, options: Mapping[str, object]) -> list[str]
     """Changes of ``FINETUNE`` for a loss (None: the supervised one alone)."""
     if loss is None:
         return list(SUPERVISED_ALONE)
-    given = {"_target_": f"mace_weak.nequip.train.{LOSS_CLASSES[loss]}", **options}
+    given = {"_target_": f"mace_weak.nequip.train.{LOSSES[loss].class_name}", **options}
     return [f"++training_module.loss.{key}={value}" for key, value in given.items()]
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from mace_weak.agreement import FEWEST, KNOWN
 from mace_weak.defaults import ENOUGH
-from mace_weak.losses import LOSS_TERMS, TERMS, UNDERDETERMINED
+from mace_weak.losses import LOSSES, TERMS, UNDERDETERMINED, loss_terms
 from mace_weak.nequip import teaching as nequip
 from mace_weak.options import AUTO, OPTIONS
 from mace_weak.tangent.evidence import AMPLITUDE, NOISE, WEIGHT
@@ -85,9 +85,9 @@ def defaults_of(loss: str | None, *, on_labels: bool = False) -> str:
         trained = [training_on_labels(LARGE, anchored=anchored) for anchored in (True, False)]
         labels = f"; on labels: {trained}, plain below {SETTLED_ANEW}" if on_labels else ""
         return f"{solved}; {COPIES} copies, {schedules}, {clipped}{labels}"
-    if loss not in LOSS_TERMS:
+    if loss not in LOSSES:
         return ""
-    terms = LOSS_TERMS[loss]
+    terms = loss_terms(loss)
     weights = [
         f"{name}_weight {term.anchored / len(terms):g} anchored (order 0: "
         f"{term.anchored_order_0 / len(terms):g}, few labels: "

@@ -9,7 +9,7 @@ import venv
 
 from console import result_of, rows_of
 
-from mace_weak.losses import LOSS_TERMS
+from mace_weak.losses import LOSSES
 
 
 def test_a_sound_environment_has_no_findings():
@@ -18,7 +18,7 @@ def test_a_sound_environment_has_no_findings():
     roads = rows_of(found, "Training commands", "command")
     assert roads["mace_run_train"]["extended by"] == "entry point torch.backends"
     for road in roads.values():
-        assert road["weak losses"].split() == list(LOSS_TERMS)
+        assert road["weak losses"].split() == list(LOSSES)
 
 
 def test_a_road_that_is_off_is_found():
@@ -28,7 +28,7 @@ def test_a_road_that_is_off_is_found():
     assert finding["problem"].startswith("mace_run_train does not offer weak_taylor")
     assert f"unset {' and '.join(off)}" in finding["mend"]
     roads = rows_of(found, "Training commands", "command")
-    assert roads["python -m mace_weak.mace"]["weak losses"].split() == list(LOSS_TERMS)
+    assert roads["python -m mace_weak.mace"]["weak losses"].split() == list(LOSSES)
 
 
 def test_an_environment_without_the_command_is_told(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from console import result_of, rows_of
 
-from mace_weak.losses import LOSS_TERMS
+from mace_weak.losses import LOSSES
 
 
 def test_a_sound_environment_has_no_findings():
@@ -12,4 +12,4 @@ def test_a_sound_environment_has_no_findings():
     assert found["findings"] == []
     (road,) = rows_of(found, "Training commands", "command").values()
     assert road["command"] == "nequip-train"
-    assert road["weak losses"].split() == list(LOSS_TERMS)
+    assert road["weak losses"].split() == list(LOSSES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -17,9 +18,12 @@ from predictions import relabelled
 from training import base_config, changed, train, weak_config
 
 from mace_weak.errors import NonFiniteWeakLossError, WeakLossError
+from mace_weak.losses import LOSSES
+from mace_weak.nequip import train as public
 from mace_weak.nequip.anchor import Models
 from mace_weak.nequip.run import WeakRun
 from mace_weak.nequip.train import WeakPIWSLoss, WeakTaylorLoss
+from mace_weak.nequip.train.losses import WeakLoss
 from mace_weak.schedule import Place
 
 
@@ -247,3 +251,12 @@ def test_accumulated_batches_equal_one_batch(tmp_path, finetune):
     ]
     assert epochs[1] == pytest.approx(epochs[0], rel=1e-3)
     torch.testing.assert_close(halves.parameters, whole.parameters, rtol=1e-4, atol=1e-6)
+
+
+def test_every_loss_of_the_table_is_a_class_of_the_public_module():
+    """By its name there, so that it can be pickled as any other class."""
+    for name, loss in LOSSES.items():
+        kind = getattr(public, loss.class_name)
+        assert issubclass(kind, WeakLoss)
+        assert (kind.name, kind.__name__) == (name, loss.class_name)
+        assert pickle.loads(pickle.dumps(kind)) is kind

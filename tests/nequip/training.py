@@ -18,7 +18,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from mace_weak.nequip.train import LOSS_CLASSES
+from mace_weak.losses import LOSSES as TABLE
 
 Config = dict[str, Any]
 MOLECULE_TYPES = ["H", "C", "N", "O"]
@@ -32,7 +32,7 @@ MODULES = {
         "mace_weak.nequip.train.WeakScheduleFreeLightningModule"
     ),
 }
-LOSSES = {name: f"mace_weak.nequip.train.{path}" for name, path in LOSS_CLASSES.items()}
+LOSSES = {name: f"mace_weak.nequip.train.{loss.class_name}" for name, loss in TABLE.items()}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from datafiles import HOSTS
 
-from mace_weak.losses import LOSS_TERMS
+from mace_weak.losses import LOSSES
 from recipes.quickstart.tables import with_table
 
 if HOSTS["mace"] is None:
@@ -128,7 +128,7 @@ def test_the_readmes_show_what_is_published():
 def test_published_rows_are_of_the_present_defaults():
     """Another default, or another rule for the order, asks for other trainings."""
     published = pd.concat([pd.read_csv(path) for path in report.PUBLISHED.glob("*.csv")])
-    present = {processes.defaults_of(loss) for loss in (*LOSS_TERMS, processes.CLOSED_FORM)}
+    present = {processes.defaults_of(loss) for loss in (*LOSSES, processes.CLOSED_FORM)}
     present.add(processes.defaults_of(processes.CLOSED_FORM, on_labels=True))
     assert set(published["defaults"].dropna()) == present
 

@@ -8,32 +8,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mace_weak.losses import LOSSES
 from mace_weak.versions import MACE, NEQUIP, refuse_together, require_supported
 
 if TYPE_CHECKING:
-    from mace_weak.nequip.train.losses import WeakPIWSLoss, WeakSpatialLoss, WeakTaylorLoss
     from mace_weak.nequip.train.modules import (
         WeakEMALightningModule,
         WeakLightningModule,
         WeakScheduleFreeLightningModule,
     )
 
-# the class of each loss of mace_weak/losses.py
-LOSS_CLASSES = {
-    "weak_taylor": "WeakTaylorLoss",
-    "weak_spatial": "WeakSpatialLoss",
-    "weak_piwsl": "WeakPIWSLoss",
-}
+LOSS_CLASSES = {loss.class_name: name for name, loss in LOSSES.items()}
 
-__all__ = [
-    "LOSS_CLASSES",
-    "WeakEMALightningModule",
-    "WeakLightningModule",
-    "WeakPIWSLoss",
-    "WeakScheduleFreeLightningModule",
-    "WeakSpatialLoss",
-    "WeakTaylorLoss",
-]
+__all__ = ["WeakEMALightningModule", "WeakLightningModule", "WeakScheduleFreeLightningModule"]
+__all__ += LOSS_CLASSES
 
 
 def __getattr__(name: str) -> Any:
@@ -46,5 +34,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     require_supported(NEQUIP)
     refuse_together(NEQUIP, MACE)
-    module = "losses" if name.endswith("Loss") else "modules"
-    return getattr(import_module(f"{__name__}.{module}"), name)
+    if name in LOSS_CLASSES:
+        return import_module(f"{__name__}.losses").loss_class(LOSS_CLASSES[name])
+    return getattr(import_module(f"{__name__}.modules"), name)

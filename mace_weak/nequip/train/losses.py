@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from nequip.train import MetricsManager
 from torch import Tensor
 
 from mace_weak.errors import NonFiniteWeakLossError, WeakLossError
-from mace_weak.losses import FORCES, loss_terms
+from mace_weak.losses import FORCES, LOSSES, loss_terms
 from mace_weak.nequip.fields import STRUCTURE
 from mace_weak.nequip.graphs import Graph, subset_of
 from mace_weak.nequip.run import WeakRun
@@ -173,22 +174,15 @@ class WeakLoss(MetricsManager):
         return coefficient
 
 
-class WeakTaylorLoss(WeakLoss):
-    """The Taylor-expansion consistency (PITC); see ``WeakLoss``."""
-
-    name = "weak_taylor"
-
-
-class WeakSpatialLoss(WeakLoss):
-    """The spatial consistency (PISC); see ``WeakLoss``."""
-
-    name = "weak_spatial"
-
-
-class WeakPIWSLoss(WeakLoss):
-    """Both; see ``WeakLoss``."""
-
-    name = "weak_piwsl"
+@cache
+def loss_class(name: str) -> type[WeakLoss]:
+    """The class of the loss ``name``, which ``mace_weak.nequip.train`` has under its own name."""
+    content = {
+        "__doc__": f"The weak loss ``{name}``; see ``WeakLoss``.",
+        "__module__": __package__,
+        "name": name,
+    }
+    return type(LOSSES[name].class_name, (WeakLoss,), content)
 
 
 def checked_options(name: str, given: Mapping[str, Any]) -> WeakOptions:

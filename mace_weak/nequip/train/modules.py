@@ -16,6 +16,7 @@ from nequip.train import (
 from nequip.train.lightning import _SOLE_MODEL_KEY
 
 from mace_weak.errors import WeakLossError
+from mace_weak.losses import LOSSES
 from mace_weak.nequip.anchor import gives_forces
 from mace_weak.nequip.checkpoints import continue_shuffling, make_portable
 from mace_weak.nequip.run import Preparation, begin_run, prepare_run
@@ -75,8 +76,9 @@ class WeakLightningModule(NequIPLightningModule):
         if not isinstance(self.loss, WeakLoss):
             raise WeakLossError(
                 f"{type(self).__name__} needs a weak loss, not {type(self.loss).__name__}: set "
-                "training_module.loss._target_ to mace_weak.nequip.train.WeakTaylorLoss (or "
-                "WeakSpatialLoss, WeakPIWSLoss), or use nequip's own training module"
+                "training_module.loss._target_ to one of mace_weak.nequip.train's "
+                f"{', '.join(loss.class_name for loss in LOSSES.values())}, or use nequip's own "
+                "training module"
             )
 
     def _require_forces(self) -> None:
