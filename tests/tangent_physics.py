@@ -7,6 +7,7 @@ makes a ``ParametricModel`` of structures.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,8 +23,8 @@ from mace_weak.tangent.evidence import Choice
 from mace_weak.tangent.fit import Account, Settings, Tangent, fit
 from mace_weak.tangent.gradients import Coordinates, Features, coordinates_of, force_rows, scales_of
 from mace_weak.tangent.labels import Labels
-from mace_weak.tangent.posterior import Posterior
 from mace_weak.tangent.potential import TangentPotential
+from mace_weak.tangent.rows import PLACES_PER_ROW
 from mace_weak.tangent.storage import fingerprint, load, save, solved
 
 Parametric = Callable[[list[Atoms]], Any]
@@ -41,13 +42,7 @@ def moved_at_random(own: Any, *, size: float = 0.05) -> Tangent:
     generator = torch.Generator().manual_seed(0)
     change = size * torch.randn(len(coordinates), dtype=torch.float64, generator=generator)
     n_kinds = own.counts.shape[1]
-    return Tangent(coordinates, change, np.zeros(n_kinds), ACCOUNT, unknown(n_kinds))
-
-
-def unknown(n_kinds: int) -> Posterior:
-    """A posterior that is the prior."""
-    empty = np.zeros((0, 16))
-    return Posterior(1.0, empty, empty[:, 0], np.zeros((n_kinds, 16)), np.eye(n_kinds), 1e-3, 1)
+    return Tangent(coordinates, change, np.zeros(n_kinds), ACCOUNT)
 
 
 def tangent_potential(own: Any, tangent: Tangent) -> TangentPotential:
@@ -129,13 +124,28 @@ class TangentPhysics:
             changes.append(tangent.change)
         torch.testing.assert_close(*changes, rtol=1e-3, atol=1e-6 * float(changes[0].abs().max()))
 
+    def test_sketched_rows_give_the_same_forces(self, parametric, files):
+        """Eight places for each row are enough."""
+        frames = read(files.ethanol, ":8")
+        own = parametric(frames)
+        labels = labels_of(own, frames)
+        settings = Settings(directions=1)
+        whole, solution = fit(own, labels, settings)
+        n_rows = len(solution.problem.gram)
+        assert len(whole.coordinates) > PLACES_PER_ROW * n_rows  # so it is sketched
+        sketched, _ = fit(own, labels, replace(settings, memory=8.0 * PLACES_PER_ROW * n_rows**2))
+        assert sketched.account.force_error == pytest.approx(whole.account.force_error, rel=0.1)
+        start = tangent_potential(own, replace(whole, change=0.0 * whole.change)).rest().forces
+        one, other = (tangent_potential(own, each).rest().forces for each in (whole, sketched))
+        assert float((other - one).norm()) < 0.15 * float((one - start).norm())
+
     def test_a_file_holds_the_tangent_model_of_its_own_labels_alone(
         self, parametric, files, tmp_path
     ):
         frames = read(files.ethanol, ":8")
         own = parametric(frames)
         labels, settings = labels_of(own, frames), Settings()
-        tangent, _ = fit(own, labels, settings)
+        tangent, _ = fit(own, labels, settings, error_bars=True)
         mark, path = fingerprint(own, labels, settings), tmp_path / "solution.npz"
         save(path, tangent, mark)
         said: list[str] = []
@@ -152,7 +162,7 @@ class TangentPhysics:
         """From a file, and on a model with other parameters, as one that learned has."""
         frames = read(files.ethanol, ":8")
         own = parametric(frames)
-        tangent, solution = fit(own, labels_of(own, frames), Settings())
+        tangent, solution = fit(own, labels_of(own, frames), Settings(), error_bars=True)
         path = tmp_path / "error_bars.npz"
         ErrorBars.of(tangent, own, own).save(path, mark="mine")
         learned = parametric(frames)

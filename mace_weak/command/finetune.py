@@ -170,7 +170,10 @@ class Finetuning:
         """The tangent model, solved or as an earlier call left it."""
         settings = Settings(seed=self.request.seed, memory=self.memory())
         with counter("gradients", total=len(labels)) as done:
-            return solved(model, labels, settings, self.work.folder / SOLUTION, progress=done)
+            return solved(
+                model, labels, settings, self.work.folder / SOLUTION,
+                error_bars=True, progress=done,
+            )  # fmt: skip
 
     def memory(self) -> float:
         """Bytes that the gradients may take."""

@@ -15,7 +15,8 @@ from mace_weak.errors import WeakLossError
 from mace_weak.replacing import replacing
 from mace_weak.tangent.fit import Tangent
 from mace_weak.tangent.gradients import Coordinates, Features, Model, force_rows, scales_of
-from mace_weak.tangent.posterior import Posterior, Sketch
+from mace_weak.tangent.posterior import Posterior
+from mace_weak.tangent.rows import Sketch
 
 TRAINED, FIXED = "trained", "fixed"  # kinds of tensors in the file
 
@@ -60,7 +61,13 @@ class ErrorBars:
 
     @classmethod
     def of(cls, tangent: Tangent, foundation: NamedModel, successor: NamedModel) -> ErrorBars:
-        """Those of a tangent model of ``foundation``, from which the ``successor`` learned."""
+        """Those of a tangent model of ``foundation``, from which the ``successor`` learned.
+
+        Raises:
+            ValueError: if the tangent model was solved without them.
+        """
+        if tangent.posterior is None:
+            raise ValueError("the tangent model was solved without error bars: ask fit for them")
         return cls(
             tangent.posterior,
             {name: _numbers(foundation.state[name]) for name in foundation.names},

@@ -15,15 +15,15 @@ from mace_weak.tangent.gradients import (
     Coordinates,
     Features,
     Model,
-    Rows,
     Surface,
     coordinates_of,
     force_rows,
 )
 from mace_weak.tangent.labels import Labels, require_solvable, without_atoms
-from mace_weak.tangent.posterior import SKETCH, Posterior, Sketch
+from mace_weak.tangent.posterior import SKETCH, Posterior
 from mace_weak.tangent.potential import TangentPotential
 from mace_weak.tangent.prior import TERMS, Directions
+from mace_weak.tangent.rows import Rows, Sketch
 from mace_weak.tangent.solution import Solution, solve
 
 # Directions of the weak prior: one for so many coordinates, within these numbers for a structure,
@@ -137,14 +137,14 @@ def _root_mean_square(values: np.ndarray) -> float:
 class Tangent:
     """The tangent model of a foundation: δ (n_active,), β (n_kinds,) in eV, and how they came.
 
-    It is the mean of the posterior.
+    It is the mean of the ``posterior``, which is None where no error bars were asked for.
     """
 
     coordinates: Coordinates
     change: Tensor
     shifts: np.ndarray
     account: Account
-    posterior: Posterior
+    posterior: Posterior | None = None
 
     def potential(self, model: Model, numbers: Sequence[int]) -> TangentPotential:
         """The potential on the structures of these numbers."""
@@ -160,11 +160,13 @@ def fit(
     labels: Labels,
     settings: Settings,
     *,
+    error_bars: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Tangent, Solution]:
     """The tangent model of the labels, and the posterior that it is the mean of.
 
-    ``progress`` is called with the number of structures whose rows are done.
+    ``error_bars`` are kept with the tangent model where asked for. ``progress`` is called with the
+    number of structures whose rows are done.
 
     Raises:
         WeakLossError: if there are too few labels to learn from, or too many.
@@ -178,26 +180,30 @@ def fit(
 
     def made(number: int) -> Tensor:
         rows = plan.rows_of(model, coordinates, number)
-        sketched[number] = sketch(rows).cpu()
+        if error_bars:
+            sketched[number] = sketch(rows).cpu()
         return rows
 
-    rows = Rows(
+    rows = Rows.of(
         made,
         [plan.n_rows(number) for number in range(len(labels))],
-        n_active=len(coordinates),
+        coordinates.scale,
         limit=settings.memory,
+        seed=settings.seed + 1,
         progress=progress,
     )
     order = plan.order()
     gram = rows.gram().numpy()[np.ix_(order, order)]
     solution = solve(plan.problem(gram))
-    weights = np.zeros(len(rows))
+    weights = np.zeros(len(order))
     weights[order] = plan.scaled(solution.coefficients)
     change = rows.combined(torch.from_numpy(weights))
     sizes = np.array(model.sizes)[np.isfinite(labels.energies)]
     account = Account.of(solution, sizes)
-    features = torch.cat([sketched[number] for number in range(len(labels))]).numpy()
-    posterior = Posterior.of(solution, plan.scaled(features[order]), seed=settings.seed)
+    posterior = None
+    if error_bars:
+        features = torch.cat([sketched[number] for number in range(len(labels))]).numpy()
+        posterior = Posterior.of(solution, plan.scaled(features[order]), seed=settings.seed)
     return Tangent(coordinates, change, atoms + solution.shifts, account, posterior), solution
 
 

@@ -10,7 +10,7 @@ et al., arXiv:2103.01439). A row is g of one structure, or a difference of such.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -195,86 +195,3 @@ def force_rows(surface: Surface, coordinates: Coordinates) -> Iterator[Tensor]:
             -component, coordinates.parameters, retain_graph=True, allow_unused=True
         )
         yield coordinates.row(by_parameters)
-
-
-class Rows:
-    """All rows of a data set, held in memory or computed again where they do not fit.
-
-    ``make`` gives the rows (sizes[k], n_active) of the k-th structure, ``limit`` is the memory in
-    bytes that they may take.
-    """
-
-    def __init__(
-        self,
-        make: Callable[[int], Tensor],
-        sizes: Sequence[int],
-        *,
-        n_active: int,
-        limit: float,
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> None:
-        self._make = make
-        self._sizes = list(sizes)
-        self._progress = progress
-        self._kept: dict[int, Tensor] = {}
-        row_bytes = 8 * n_active
-        self._keep = sum(sizes) * row_bytes <= limit
-        # two blocks and the rows that are being made are held at a time
-        self._per_block = max(max(sizes), int(limit / row_bytes / 3))
-
-    def __len__(self) -> int:
-        return sum(self._sizes)
-
-    def of(self, number: int) -> Tensor:
-        """The rows of one structure."""
-        if number in self._kept:
-            return self._kept[number]
-        rows = self._make(number)
-        self._progress(1)
-        if self._keep:
-            self._kept[number] = rows
-        return rows
-
-    def gram(self) -> Tensor:
-        """All inner products (n_rows, n_rows), float64, on the CPU."""
-        result = torch.zeros((len(self), len(self)), dtype=torch.float64)
-        blocks = list(self._blocks())
-        starts = [0, *torch.tensor(self._sizes).cumsum(0).tolist()]
-        for index, members in enumerate(blocks):
-            held = torch.cat([self.of(number) for number in members])
-            self._fill(result, held, held, starts[members[0]], starts[members[0]])
-            for others in blocks[index + 1 :]:
-                for number in others:
-                    self._fill(result, held, self.of(number), starts[members[0]], starts[number])
-        return result
-
-    @staticmethod
-    def _fill(result: Tensor, one: Tensor, other: Tensor, row: int, column: int) -> None:
-        product = (one @ other.T).cpu()
-        result[row : row + len(one), column : column + len(other)] = product
-        result[column : column + len(other), row : row + len(one)] = product.T
-
-    def combined(self, weights: Tensor) -> Tensor:
-        """The sum of all rows with ``weights`` (n_rows,): (n_active,)."""
-        parts = torch.split(weights, self._sizes)
-        total = None
-        for number, part in enumerate(parts):
-            rows = self.of(number)
-            term = rows.T @ part.to(rows)
-            total = term if total is None else total + term
-        if total is None:
-            raise WeakLossError("there are no structures")
-        return total
-
-    def _blocks(self) -> Iterator[range]:
-        """Structures, in order, whose rows are held together."""
-        start, rows = 0, 0
-        if self._keep:
-            yield range(len(self._sizes))
-            return
-        for number, size in enumerate(self._sizes):
-            if rows and rows + size > self._per_block:
-                yield range(start, number)
-                start, rows = number, 0
-            rows += size
-        yield range(start, len(self._sizes))

@@ -23,8 +23,8 @@ import numpy as np
 
 from mace_weak.displacements import random_displacements, seeded_generator
 from mace_weak.tangent.gradients import Features, Model, coordinates_of
-from mace_weak.tangent.posterior import Sketch
 from mace_weak.tangent.prior import work_along
+from mace_weak.tangent.rows import Sketch
 
 SKETCH = 1024  # features
 NOISE = 0.1  # variance, of the mean variance of the energies

@@ -5,10 +5,8 @@ The posterior of δ is normal, for given hyperparameters, and its covariance is
     Σ = a² 1 − Rᵀ M R
 
 with R the rows of the labels and of the weak prior. R has as many columns as the model has
-parameters, so a sketch of the rows takes its place: each feature is added, with a random sign, to
-one of a few thousand places (Charikar, Chen and Farach-Colton, Theor. Comput. Sci. 312, 3 (2004)),
-which keeps inner products on the average. The posterior is that of the sketched features, and so a
-covariance too. For a structure with features g and composition c,
+parameters, so a sketch of the rows takes its place. The posterior is that of the sketched features,
+and so a covariance too. For a structure with features g and composition c,
 
     Var E = hᵀΣh + σ²(N + cᵀ(TᵀT)⁻¹c),   h = g − GᵀT(TᵀT)⁻¹c,
 
@@ -25,36 +23,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mace_weak.tangent.solution import Solution
 
 SKETCH = 2048  # features of a sketch
 NEGLIGIBLE = 1e-12  # of the prior's variance
 OUTSIDE = 1e-6  # of a composition, that those of the labels do not determine
-
-
-@dataclass(frozen=True)
-class Sketch:
-    """Where each feature of a row goes, and with which sign: (n_active,) both."""
-
-    places: Tensor
-    signs: Tensor
-    size: int
-
-    @classmethod
-    def of(cls, like: Tensor, *, size: int, seed: int) -> Sketch:
-        """For rows as ``like`` (n_active,); those of a seed are the same on every machine."""
-        stream = np.random.RandomState(seed)  # its stream never changes, by NumPy's promise
-        places = torch.from_numpy(stream.randint(size, size=len(like)))
-        signs = torch.from_numpy(2.0 * stream.randint(2, size=len(like)) - 1.0)
-        return cls(places.to(like.device), signs.to(like), size)
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Of rows (n_rows, n_active): (n_rows, size)."""
-        result = rows.new_zeros(len(rows), self.size)
-        return result.index_add_(1, self.places, rows * self.signs)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from mace_weak.tangent.gradients import Coordinates, Model, scales_of
 from mace_weak.tangent.labels import Labels
 from mace_weak.tangent.posterior import Posterior
 
+POSTERIOR = "posterior_"  # in the names of its arrays
+
 
 def fingerprint(model: Model, labels: Labels, settings: Settings) -> str:
     """What a solution depends on: the parameters, the structures, the labels and the settings."""
@@ -39,6 +41,7 @@ def solved(
     settings: Settings,
     path: Path,
     *,
+    error_bars: bool = False,
     progress: Callable[[int], None] = lambda done: None,
     say: Callable[[str], None] = lambda message: None,
     first: bool = True,
@@ -55,9 +58,9 @@ def solved(
     if not first:
         barrier()
     tangent = load(path, model.parameters, mark)
-    if tangent is None:
+    if tangent is None or (error_bars and tangent.posterior is None):
         say(f"solving for the tangent model of {labels.count} labels")
-        tangent, _ = fit(model, labels, settings, progress=progress)
+        tangent, _ = fit(model, labels, settings, error_bars=error_bars, progress=progress)
         path.parent.mkdir(parents=True, exist_ok=True)
         save(path, tangent, mark)
     else:
@@ -80,8 +83,10 @@ def save(path: Path, tangent: Tangent, mark: str) -> None:
         "shifts": tangent.shifts,
         "account": json.dumps(asdict(tangent.account)),
         "mark": mark,
-        **{f"posterior_{name}": value for name, value in tangent.posterior.content().items()},
     }
+    if tangent.posterior is not None:
+        own = tangent.posterior.content()
+        content |= {f"{POSTERIOR}{name}": value for name, value in own.items()}
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **content)
 
@@ -94,14 +99,17 @@ def load(path: Path, parameters: Sequence[Tensor], mark: str) -> Tangent | None:
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as content:
-        if str(content["mark"]) != mark or "posterior_square" not in content:
-            return None  # solved from something else, or by an earlier version
+        if str(content["mark"]) != mark:
+            return None
         numbers = {name: content[name] for name in ("active", "change", "shifts")}
         n_parameters = int(content["n_parameters"])
         account = json.loads(str(content["account"]))
-        posterior = Posterior.from_content(
-            {name.removeprefix("posterior_"): content[name] for name in content}
-        )
+        own = {
+            name.removeprefix(POSTERIOR): content[name]
+            for name in content
+            if name.startswith(POSTERIOR)
+        }
+        posterior = Posterior.from_content(own) if own else None
     device = parameters[0].device
     bits = np.unpackbits(numbers["active"], count=n_parameters).astype(bool)
     active = torch.from_numpy(bits).to(device)

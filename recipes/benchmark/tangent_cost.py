@@ -61,6 +61,7 @@ CASES: dict[str, tuple[int, int, str]] = {
     **{f"{count} energies": (count, 1, "small") for count in (50, 200, 500, 1000)},
     **{f"{molecules} molecules": (50, molecules, "small") for molecules in (2, 4, 7)},
     "a model of MACE-MP-0's channels": (50, 1, "foundation"),
+    "the same, 2000 energies": (2000, 1, "foundation"),
 }
 SPACING = 5.0  # Å between the molecules of a cell
 
@@ -135,7 +136,7 @@ def error_bar_cost(size: str) -> list[str]:
     """Seconds of the error bars of one ethanol over those of its forces, medians."""
     torch.set_num_threads(1)
     model, labels = task(20, 1, size)
-    tangent, _ = fit(model, labels, Settings())
+    tangent, _ = fit(model, labels, Settings(), error_bars=True)
     bars = ErrorBars.of(tangent, model, model).on(model)
     graph, counts = model.surface([0]).graph, model.counts[0]
 

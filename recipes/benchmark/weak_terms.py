@@ -59,7 +59,7 @@ class Foundation:
         start = model.predicted(lambda done: None)
         labels = Labels.beyond(start, model.counts, training.energies, training.forces)
         return {
-            choice: fit(model, labels, Settings(terms=terms, seed=seed))[0]
+            choice: fit(model, labels, Settings(terms=terms, seed=seed), error_bars=True)[0]
             for choice, terms in choices.items()
         }
 

@@ -67,15 +67,6 @@ def test_shifts_of_the_atoms_change_nothing_else():
     assert moved.shifts[0] == pytest.approx(plain.shifts[0] - 400.0, abs=1e-6)
 
 
-def test_rows_that_do_not_fit_in_memory_give_the_same():
-    structures = clusters(8)
-    model, target = foundation(structures), reference(structures)
-    labels = labels_of(model, target)
-    whole = fit(model, labels, Settings())
-    blocks = fit(model, labels, Settings(memory=2000.0))
-    torch.testing.assert_close(whole.change, blocks.change)
-
-
 def test_duplicates_change_little_and_fail_nowhere():
     structures = clusters(8)
     twice = [*structures, *structures]

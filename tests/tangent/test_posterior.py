@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from test_tangent_evidence import (
     CHOICE,
     N_LABELS,
@@ -17,21 +16,10 @@ from test_tangent_evidence import (
     solution_of,
 )
 
-from mace_weak.tangent.posterior import Posterior, Sketch
+from mace_weak.tangent.posterior import Posterior
 from mace_weak.tangent.solution import solve
 
 __all__ = ["problem", "rows"]  # fixtures
-
-
-def test_a_sketch_keeps_inner_products():
-    generator = torch.Generator().manual_seed(0)
-    vectors = torch.randn(20, 30_000, dtype=torch.float64, generator=generator)
-    sketch = Sketch.of(vectors[0], size=2048, seed=1)
-    exact, found = vectors @ vectors.T, sketch(vectors) @ sketch(vectors).T
-    norms = exact.diag().sqrt()
-    errors = (found - exact) / norms[:, None] / norms
-    assert float(errors.square().mean().sqrt()) < 1.5 / 2048**0.5
-    assert torch.equal(sketch(vectors), Sketch.of(vectors[0], size=2048, seed=1)(vectors))
 
 
 def test_the_variances_are_those_of_the_solution(problem, rows):
