@@ -25,7 +25,7 @@ define install
 endef
 
 $(MACE)/mace_run_train: setup.cfg pyproject.toml
-	$(call install,$(VENV)-mace,mace$(,)test$(,)dev)
+	$(call install,$(VENV)-mace,mace$(,)longrange$(,)test$(,)dev)
 	touch $@
 
 $(NEQUIP)/nequip-train: setup.cfg pyproject.toml

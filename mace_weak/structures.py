@@ -29,6 +29,15 @@ EXPECTED = {
     "virials": f"{TENSOR}, eV",
 }
 
+# What the energy of some models depends on beside the atoms, by the names that MACE's trainings
+# read in files; the second names are those that its calculator reads.
+STATE = {
+    "total_charge": ("total_charge", "charge"),
+    "total_spin": ("total_spin", "spin"),
+    "elec_temp": ("elec_temp",),
+    "external_field": ("external_field",),
+}
+
 Item = TypeVar("Item")
 
 
@@ -154,10 +163,30 @@ def _place(path: Path, number: int) -> str:
 
 
 def bare(atoms: Atoms) -> Atoms:
-    """The structure alone, without labels."""
+    """The structure without labels; its charge and spin stay, as MACE's trainings read them."""
     from ase import Atoms
 
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    return Atoms(
+        atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=state_of(atoms)
+    )
+
+
+def state_of(atoms: Atoms) -> dict[str, Any]:
+    """Charge, spin and the like of a structure, by the names of MACE's trainings.
+
+    Raises:
+        WeakLossError: if one has two values.
+    """
+    found: dict[str, Any] = {}
+    for name, keys in STATE.items():
+        values = [atoms.info[key] for key in keys if key in atoms.info]
+        if any(not np.array_equal(value, values[0]) for value in values):
+            raise WeakLossError(
+                f"{' and '.join(keys)} of {atoms.get_chemical_formula()} disagree: remove one"
+            )
+        if values:
+            found[name] = values[0]
+    return found
 
 
 def is_isolated_atom(atoms: Atoms) -> bool:

@@ -11,6 +11,7 @@ from mace_weak.errors import WeakLossError
 DISTRIBUTION = "mace-weak"
 MACE = "mace-torch"
 NEQUIP = "nequip"
+GRAPH_LONGRANGE, LES = "graph-longrange", "les"  # of MACE's long-range models
 NEQUIP_NET = "nequip.net:"  # begins the name of a model that nequip downloads
 
 

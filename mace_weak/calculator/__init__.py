@@ -47,7 +47,7 @@ class ErrorBarCalculator(Calculator):
             self.results |= self._uncertainties(forces=FORCES in wanted)
         others = sorted(wanted - {ENERGY, FORCES})
         if others:
-            self.host.calculate(self.atoms, others, system_changes)
+            self.host.calculate(bare(self.atoms), others, system_changes)
             self.results |= self.host.results
 
     def _uncertainties(self, *, forces: bool) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from mace_weak.losses import LOSSES
 from mace_weak.mace.activation import OPT_OUT
 from mace_weak.versions import (
     DISTRIBUTION,
+    GRAPH_LONGRANGE,
+    LES,
     MACE,
     NEQUIP,
     installed,
@@ -30,7 +32,10 @@ from mace_weak.versions import (
 )
 
 HOSTS = (MACE, NEQUIP)
-LIBRARIES = ("torch", "e3nn", "ase", "cuequivariance-torch", "openequivariance", "nequip-allegro")
+LIBRARIES = (
+    "torch", "e3nn", "ase", "cuequivariance-torch", "openequivariance", "nequip-allegro",
+    GRAPH_LONGRANGE, LES,
+)  # fmt: skip
 AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"  # torch loads its entry points unless this is 0
 CONSOLE = "mace_run_train"
 LAUNCHER = "mace_weak.mace"
@@ -84,8 +89,9 @@ def bad_versions(hosts: Sequence[str]) -> Iterator[Finding]:
             f"neither MACE nor NequIP is installed in {sys.prefix}",
             "pip install 'mace-weak[mace]' or 'mace-weak[nequip]' there",
         )
+    beside = [GRAPH_LONGRANGE] if installed(GRAPH_LONGRANGE) else []
     checks = [
-        *(partial(require_supported, host) for host in hosts),
+        *(partial(require_supported, name) for name in (*hosts, *beside)),
         partial(refuse_together, *HOSTS),
     ]
     for check in checks:

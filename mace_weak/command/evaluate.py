@@ -72,6 +72,7 @@ def evaluate_model(model: str, before: str | None, test: Path, settings: Setting
         found = predict_all(models, frames, settings.keys)
     result = Result(tables=error_tables(found, settings.type_key))
     result.findings += unlabelled(found["model"], settings.keys)
+    result.findings += partial_stress(models["model"], found["model"])
     result.findings += soft(found["model"])
     if "before" in found:
         result.findings += worse(found["model"], found["before"])
@@ -121,6 +122,15 @@ def unlabelled(structures: Sequence[Predicted], keys: Keys) -> Iterator[Finding]
             f"no structure has a label under the keys '{keys.energy}', '{keys.forces}' and "
             f"'{keys.stress}', so there are no errors",
             "give them by --energy-key, --forces-key and --stress-key",
+        )
+
+
+def partial_stress(model: Model, structures: Sequence[Predicted]) -> Iterator[Finding]:
+    """Stress labels, and a model whose stress is that of a part of its energy."""
+    if not model.stress_is_whole and any("stress" in one.labels for one in structures):
+        yield Finding(
+            "the host computes the stress of this long-range model without the long-range part",
+            "do not use it: take the energies of strained cells",
         )
 
 

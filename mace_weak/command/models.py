@@ -46,6 +46,10 @@ class Model(Protocol):
     def atomic_energies(self) -> Mapping[str, float] | None:
         """Energies of the atoms in the model, eV; None if the file does not give them."""
 
+    @property
+    def stress_is_whole(self) -> bool:
+        """Whether the stress that it gives is the derivative of all of its energy."""
+
     def predictions(self, frames: Iterable[Atoms]) -> Iterator[Prediction]:
         """Energies, forces and stresses, in the order of the structures and in batches of them."""
 

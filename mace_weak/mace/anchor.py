@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +14,9 @@ from torch import Tensor
 
 from mace_weak.errors import WeakLossError
 from mace_weak.mace.graphs import Graph, replicated_graph
+from mace_weak.mace.kinds import position_energy
 from mace_weak.potentials import Potential, Sample
 from mace_weak.timing import Stopwatch
-
-
-def extra_inputs(*models: torch.nn.Module | None) -> Sequence[str]:
-    """Names of the inputs of the models beyond the usual ones (their embeddings)."""
-    names = {name for model in models for name in getattr(model, "embedding_specs", None) or {}}
-    return sorted(names)
-
-
-def position_energy(output: Mapping[str, Tensor]) -> Tensor:
-    """Energies (n_structures,) in eV of a MACE output, without the atoms' where it gives them.
-
-    These cancel in every residual, and all-electron energies would leave float32 few digits.
-    """
-    return output.get("interaction_energy", output["energy"])
 
 
 @dataclass
@@ -62,7 +49,7 @@ class ModelPotential:
         if self.watch is not None:
             self.watch.time_backward_to(replicas["positions"])
             self.watch = None
-        energy = position_energy(output).view(displacements.shape[0], -1)
+        energy = position_energy(self.model, replicas, output).view(displacements.shape[0], -1)
         force = output["forces"].view_as(displacements) if forces else None
         if not self.frozen:
             return Sample(energy, force)

@@ -19,9 +19,10 @@ from mace.tools import torch_geometric
 
 from mace_weak.displacements import ADVERSARIAL
 from mace_weak.errors import WeakLossError
+from mace_weak.mace.kinds import LONG_RANGE, MACE_OMOL, POLAR, require_finetunable
 from mace_weak.misread import Problem, misread_by_mace, no_forces, same_forces
 from mace_weak.options import WeakOptions
-from mace_weak.structures import Keys, is_isolated_atom, read_labelled, spelled_as_by_mace
+from mace_weak.structures import STATE, Keys, is_isolated_atom, read_labelled, spelled_as_by_mace
 from mace_weak.versions import installed
 
 REPLAY_HEAD = "pt_head"
@@ -111,9 +112,9 @@ def check_training_files(
         found = LabelledFrames()
         train_files = _paths(settings.get("train_file", args.train_file))
         for path in train_files:
-            count_labels(path, keys, found)
+            count_labels(path, keys, found, state=_state_keys(args))
         for path in _paths(settings.get("valid_file", args.valid_file)):
-            count_labels(path, keys, LabelledFrames())
+            count_labels(path, keys, LabelledFrames(), state=_state_keys(args))
         packed |= any(_is_packed(path) for path in train_files)
         if found.frames and not found.counts["energy"]:
             raise WeakLossError(
@@ -124,6 +125,12 @@ def check_training_files(
             raise WeakLossError(f"{', '.join(train_files)} (head {head}): {problem}")
         if doubt := no_forces(found.forces):
             doubts.append(f"{', '.join(train_files)} (head {head}): {doubt}")
+        if args.model in LONG_RANGE and (found.counts["stress"] or found.counts["virials"]):
+            doubts.append(
+                f"{', '.join(train_files)} (head {head}): MACE 0.3.16 computes the stress of a "
+                f"{args.model} without the long-range part, and would learn these labels wrong: "
+                "remove them, or set --stress_weight=0"
+            )
         for label in UNWEIGHTED.get(base_loss, ()):
             if found.missing[label]:
                 where = f"{', '.join(train_files)} (head {head})"
@@ -145,11 +152,14 @@ def missing_label(label: str, count: int, where: str, base_loss: str) -> WeakLos
     )
 
 
-def count_labels(path: str, keys: Keys, found: LabelledFrames) -> None:
+def count_labels(path: str, keys: Keys, found: LabelledFrames, *, state: Mapping[str, str]) -> None:
     """Add to ``found`` the labels in a file that ASE reads; others are left to MACE.
 
+    ``state`` are the names under which the training reads charge and spin, if its model does.
+
     Raises:
-        WeakLossError: if the file is missing or unreadable, or a label is invalid, NaN or infinite.
+        WeakLossError: if the file is missing or unreadable, a label is invalid, NaN or infinite, or
+            charge or spin have another name.
     """
     if not Path(path).exists():
         raise WeakLossError(f"there is no file '{path}'")
@@ -161,6 +171,13 @@ def count_labels(path: str, keys: Keys, found: LabelledFrames) -> None:
                 f"{place}: its forces are in the comment line (info), where MACE does not look: "
                 f"write '{keys.forces}' as a column of the atoms (atoms.arrays)"
             )
+        for name, key in state.items():
+            others = [other for other in STATE[name] if other != key and other in atoms.info]
+            if others and key not in atoms.info:
+                raise WeakLossError(
+                    f"{place}: its {name} is called '{others[0]}', and MACE reads '{key}': rename "
+                    f"it, or set --{name}_key={others[0]}"
+                )
         found.add(atoms, labels)
         for label, value in labels.items():
             if not np.all(np.isfinite(value)):
@@ -187,6 +204,13 @@ def _keys_of(args: argparse.Namespace, settings: Mapping[str, Any]) -> Keys:
     )
 
 
+def _state_keys(args: argparse.Namespace) -> dict[str, str]:
+    """Where a training reads charge and spin; empty if its model does not."""
+    if args.model != POLAR and not args.embedding_specs and args.foundation_model != MACE_OMOL:
+        return {}
+    return {name: getattr(args, f"{name}_key") for name in ("total_charge", "total_spin")}
+
+
 def _paths(files: Any) -> list[str]:
     if files is None:
         return []
@@ -209,21 +233,23 @@ def refuse_beside_tangent(args: argparse.Namespace) -> None:
         )
 
 
-def require_estimable(args: argparse.Namespace) -> None:
-    """Check that MACE can estimate the energies of the atoms with the foundation model.
+def check_foundation(args: argparse.Namespace) -> None:
+    """Check that MACE can begin from the foundation model, and estimate the atoms' energies by it.
 
     Raises:
-        WeakLossError: if the model is of another precision, with which MACE 0.3.16 fails.
+        WeakLossError: if the model is of another kind, or of another precision, with which MACE
+            0.3.16 fails to estimate.
     """
     path = Path(args.foundation_model or "")
-    if args.E0s != "estimated" or not path.is_file():
+    if not path.is_file():
         return
     try:
         model = torch.load(path, map_location="cpu", weights_only=False)
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     except Exception:  # what it is not, MACE says
         return
-    if dtype != args.default_dtype:
+    require_finetunable(model, str(path), kind=args.model)
+    if args.E0s == "estimated" and dtype != args.default_dtype:
         raise WeakLossError(
             f"'{path}' is of {dtype}, and MACE cannot estimate the energies of the atoms with it "
             f"in {args.default_dtype}: give --default_dtype={dtype}, or --E0s by value (mace-weak "

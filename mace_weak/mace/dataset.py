@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
 from mace_weak.defaults import StructureSummary
-from mace_weak.mace.anchor import Anchor, extra_inputs
+from mace_weak.mace.anchor import Anchor
 from mace_weak.mace.checks import check_packed_labels
 from mace_weak.mace.graphs import whole_graph
+from mace_weak.mace.kinds import extra_inputs
 from mace_weak.mace.tangent import TangentAnchor
 from mace_weak.potentials import Sample
 

@@ -12,6 +12,7 @@ from ase.data import atomic_numbers
 from mace.tools.scripts_utils import remove_pt_head
 
 from mace_weak.errors import WeakLossError
+from mace_weak.mace.kinds import kind_flag, kind_of, require_finetunable
 from mace_weak.mace.saved import SavedModel, graphs_of, raw_model
 from mace_weak.mace.tangent import ParametricModel
 from mace_weak.replacing import replacing
@@ -37,6 +38,7 @@ def save_foundation(path: str, folder: Path, *, head: str | None, device: str) -
     copy = folder / FOUNDATION
     if not copy.is_file():
         model = one_head(raw_model(path, device=device), path, head)
+        require_finetunable(model, path, kind=kind_of(model))
         with replacing(copy) as partial:
             torch.save(model, partial)
     return copy
@@ -106,6 +108,7 @@ def _common(saved: SavedModel, task: Task) -> list[str]:
         f"--name={NAME}",
         f"--work_dir={task.folder}",
         f"--foundation_model={task.foundation}",
+        *kind_flag(saved.model),
         "--foundation_model_elements=True",
         "--multiheads_finetuning=False",
         f"--E0s={energies}",

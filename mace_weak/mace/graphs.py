@@ -26,7 +26,22 @@ def whole_graph(batch: Any, extra_keys: Sequence[str] = ()) -> Graph:
     keys = (*NODE_KEYS, *EDGE_KEYS, *STRUCTURE_KEYS, *extra_keys, "edge_index", "batch", "ptr")
     graph = {key: batch[key] for key in keys if batch[key] is not None}
     graph["positions"] = batch["positions"].detach()
-    return graph
+    return without_unused_waves(graph)
+
+
+def without_unused_waves(graph: Graph) -> Graph:
+    """The graph, with cells of 1 Å where ``PolarMACE`` would sum over waves that it does not use.
+
+    MACE gives molecules a cell that grows with their coordinates, and PolarMACE makes the waves of
+    this cell, millions of them for two molecules 20 Å apart, though it computes molecules without.
+    """
+    if "rcell" not in graph or bool(graph["pbc"].any()):
+        return graph
+    cell = torch.eye(3).to(graph["cell"]).repeat(len(graph["volume"]), 1)
+    return {
+        **graph, "cell": cell, "rcell": 2 * torch.pi * cell,
+        "volume": torch.ones_like(graph["volume"]),
+    }  # fmt: skip
 
 
 def subset_of(batch: Any, rows: Sequence[int]) -> Subset:

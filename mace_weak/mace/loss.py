@@ -11,9 +11,10 @@ from mace.modules.loss import reduce_loss
 from torch import Tensor
 
 from mace_weak.errors import WeakLossError
-from mace_weak.mace.anchor import ModelPotential, extra_inputs, position_energy
+from mace_weak.mace.anchor import ModelPotential
 from mace_weak.mace.dataset import anchor_labels, structure_numbers
 from mace_weak.mace.graphs import graph_of, subset_of
+from mace_weak.mace.kinds import extra_inputs, position_energy
 from mace_weak.mace.ledger import Bridge, Entry
 from mace_weak.potentials import Potential, Reference, Sample
 from mace_weak.step import (
@@ -88,8 +89,12 @@ class WeakLoss(torch.nn.Module):
             nothing = torch.zeros_like(ref["weight"])
             return {term: reduce_loss(nothing, ddp) for term in step.terms}, {}
         subset = subset_of(ref, step.rows)
-        trained, anchor = self._potentials(model, ref, pred, subset)
-        residuals = residuals_of(step, subset, trained, anchor, _reference(ref, pred, subset))
+        energies = position_energy(model, ref, pred)
+        rest = Sample(subset.per_structure(energies), subset.per_atom(pred["forces"]))
+        trained, anchor = self._potentials(model, ref, rest, subset)
+        atoms_alone = (pred["energy"] - energies).detach()
+        reference = _reference(ref, atoms_alone, subset)
+        residuals = residuals_of(step, subset, trained, anchor, reference)
         energy_weight = self.supervised.get_buffer("energy_weight")
         penalties = penalties_of(
             step, subset, residuals, penalty=self.penalty,
@@ -99,21 +104,17 @@ class WeakLoss(torch.nn.Module):
         return {term: reduce_loss(penalty, ddp) for term, penalty in penalties.items()}, residuals
 
     def _potentials(
-        self, model: torch.nn.Module, batch: Any, prediction: dict[str, Tensor], subset: Subset
+        self, model: torch.nn.Module, batch: Any, rest: Sample, subset: Subset
     ) -> tuple[ModelPotential, Potential | None]:
-        """The trained model and the anchor on the subset of a batch."""
+        """The trained model, at ``rest`` known already, and the anchor on the subset of a batch."""
         anchor = self.bridge.anchor
         graph = graph_of(batch, subset, extra_inputs(model, getattr(anchor, "model", None)))
-        rest = Sample(
-            subset.per_structure(position_energy(prediction)),
-            subset.per_atom(prediction["forces"]),
-        )
         trained = ModelPotential(model, graph, rest, watch=self.bridge.ledger.watch)
         if anchor is None:
             return trained, None
         energy, forces = anchor_labels(batch)
-        rest = Sample(subset.per_structure(energy), subset.per_atom(forces))
-        return trained, anchor.potential(graph, rest)
+        labelled = Sample(subset.per_structure(energy), subset.per_atom(forces))
+        return trained, anchor.potential(graph, labelled)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.bridge.name}, supervised={self.supervised!r})"
@@ -138,9 +139,8 @@ def _detached(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in values.items()}
 
 
-def _reference(batch: Any, prediction: dict[str, Tensor], subset: Subset) -> Reference:
-    """The labels of the selected structures; the energies without the atoms' own."""
-    atoms_alone = (prediction["energy"] - position_energy(prediction)).detach()
+def _reference(batch: Any, atoms_alone: Tensor, subset: Subset) -> Reference:
+    """The labels of the selected structures; the energies without those of the ``atoms_alone``."""
     return Reference(
         energy=subset.per_structure(batch["energy"] - atoms_alone),
         forces=subset.per_atom(batch["forces"]),

@@ -11,13 +11,13 @@ from typing import Any
 from mace_weak.errors import WeakLossError, one_line_errors
 from mace_weak.losses import LOSSES
 from mace_weak.mace.checks import refuse_absent_backends
+from mace_weak.mace.kinds import LONG_RANGE, SHORT_RANGE, require_library
 from mace_weak.mace.run import WeakSession
 from mace_weak.options import AUTO, OPTIONS, PREFIX, Option, WeakOptions, refuse_without_effect
 from mace_weak.versions import MACE, NEQUIP, refuse_together, require_supported
 
 BASE_LOSSES = ("weighted", "huber", "universal", "stress", "virials", "l1l2energyforces")
 BASE_LOSSES_OF_STAGE_TWO = ("weighted", "universal", "stress", "virials")
-MODELS = ("MACE", "ScaleShiftMACE")
 GIVEN = "weak_given"
 
 BASE_LOSS = Option(
@@ -100,11 +100,13 @@ def checked_options(name: str, args: argparse.Namespace) -> tuple[WeakOptions, s
 
 
 def _refuse_settings(args: argparse.Namespace, options: WeakOptions, base_loss: str) -> None:
-    if args.model not in MODELS:
+    kinds = (*SHORT_RANGE, *LONG_RANGE)
+    if args.model not in kinds:
         raise WeakLossError(
-            f"the weak losses work on the energies of {' and '.join(MODELS)}, not on "
+            f"the weak losses work on the energies of {', '.join(kinds)}, not on "
             f"--model={args.model}"
         )
+    require_library(args.model)
     if not args.compute_forces:
         raise WeakLossError("the weak losses need forces: remove --compute_forces=False")
     if not args.energy_weight > 0:

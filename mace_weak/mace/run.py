@@ -19,9 +19,9 @@ from mace_weak.mace.atomic_energies import asked_for, take_atomic_energies
 from mace_weak.mace.checks import (
     REPLAY_HEAD,
     check_accelerated,
+    check_foundation,
     check_training_files,
     refuse_beside_tangent,
-    require_estimable,
 )
 from mace_weak.mace.dataset import prepare_training_set, summaries
 from mace_weak.mace.ledger import Bridge, Ledger, ReportingLogger
@@ -59,7 +59,7 @@ class WeakSession:
         from_scratch = args.foundation_model is None
         resolved_order(options, Situation(anchored=anchored, from_scratch=from_scratch))
         self.warnings = check_training_files(args, options, base_loss, anchored=anchored)
-        require_estimable(args)
+        check_foundation(args)
         self.bridge = Bridge(name)
 
     def wrap_loss(self, supervised: torch.nn.Module) -> WeakLoss:

@@ -16,17 +16,26 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from mace.calculators import MACECalculator, mace_mp, mace_off, mace_omol
-from mace.calculators.foundations_models import mace_mp_urls
-from mace.data import AtomicData, config_from_atoms
+from mace.calculators.foundations_models import mace_mp_urls, mace_polar, polar_model_names
+from mace.data import AtomicData, KeySpecification, config_from_atoms
 from mace.modules.utils import extract_invariant
 from mace.tools import AtomicNumberTable
 from mace.tools.torch_geometric.batch import Batch
 
 from mace_weak.errors import WeakLossError
-from mace_weak.structures import Prediction, batch_atoms, in_batches
+from mace_weak.mace.graphs import Graph, whole_graph
+from mace_weak.mace.kinds import (
+    LONG_RANGE,
+    MACE_OMOL,
+    POLAR,
+    extra_inputs,
+    kind_of,
+    require_library,
+)
+from mace_weak.structures import STATE, Prediction, batch_atoms, in_batches
 
 MACE_OFF = {f"{size}_off": size for size in ("small", "medium", "large")}
-MACE_OMOL = "mace_omol"
+STATE_KEYS = KeySpecification(info_keys={name: name for name in STATE})
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,10 @@ class SavedModel:
         head = self.calculator.available_heads.index(self.calculator.head)
         return dict(zip(self.elements, energies[head].tolist(), strict=True))
 
+    @property
+    def stress_is_whole(self) -> bool:
+        return kind_of(self.model) not in LONG_RANGE
+
     def predictions(self, frames: Iterable[Atoms]) -> Iterator[Prediction]:
         """Energies, forces and stresses of structures without labels, in batches."""
         for batch in in_batches(frames, most_atoms=batch_atoms(self.calculator.device)):
@@ -66,8 +79,7 @@ class SavedModel:
 
     def _predicted(self, frames: Sequence[Atoms]) -> Iterator[Prediction]:
         periodic = [all(atoms.pbc) for atoms in frames]
-        batch = self._batch(frames)
-        output = self.model(batch.to_dict(), compute_stress=any(periodic))
+        output = self.model(self._graph(frames), compute_stress=any(periodic))
         if output.get("forces") is None:
             raise WeakLossError("the model predicts energies only: use the same model with forces")
         energies = output["energy"].tolist()
@@ -81,24 +93,25 @@ class SavedModel:
 
     def descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
         """Invariant features of all layers, averaged over atoms: (n_frames, n_features)."""
-        batch = self._batch(frames)
-        features = self._features(batch)
+        graph = self._graph(frames)
+        features = self._features(graph)
         total = features.new_zeros(len(frames), features.shape[1])
-        total.index_add_(0, batch["batch"], features)
-        return (total / (batch["ptr"][1:] - batch["ptr"][:-1]).unsqueeze(1)).cpu().numpy()
+        total.index_add_(0, graph["batch"], features)
+        return (total / (graph["ptr"][1:] - graph["ptr"][:-1]).unsqueeze(1)).cpu().numpy()
 
     def atom_descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
         """Invariant features of all layers, of the atoms of all frames: (n_atoms, n_features)."""
-        return self._features(self._batch(frames)).cpu().numpy()
+        return self._features(self._graph(frames)).cpu().numpy()
 
-    def _features(self, batch: Batch) -> torch.Tensor:
+    def _features(self, graph: Graph) -> torch.Tensor:
         with torch.no_grad():
-            output = self.model(batch.to_dict(), compute_force=False)
+            output = self.model(graph, compute_force=False)
         return self._invariant(output["node_feats"])
 
-    def _batch(self, frames: Sequence[Atoms]) -> Batch:
+    def _graph(self, frames: Sequence[Atoms]) -> Graph:
         graphs = graphs_of(self, frames, dtype=next(self.model.parameters()).dtype)
-        return Batch.from_data_list(graphs).to(self.calculator.device)
+        batch = Batch.from_data_list(graphs).to(self.calculator.device)
+        return whole_graph(batch, extra_inputs(self.model))
 
     def _invariant(self, features: torch.Tensor) -> torch.Tensor:
         irreps = self.model.products[0].linear.irreps_out
@@ -120,7 +133,7 @@ def graphs_of(
     try:
         return [
             AtomicData.from_config(
-                config_from_atoms(atoms, head_name=calculator.head),
+                config_from_atoms(atoms, STATE_KEYS, head_name=calculator.head),
                 z_table=table,
                 cutoff=saved.cutoff,
                 heads=calculator.available_heads,
@@ -152,18 +165,27 @@ def load_saved(path: str, *, device: str, dtype: str) -> SavedModel:
     if len(heads) > 1 and "default" not in [head.lower() for head in heads]:
         raise several_heads(path, heads)
     dtype = dtype or ("" if is_file else "float32")
-    return SavedModel(MACECalculator(models=model, device=device, default_dtype=dtype))
+    kind = POLAR if kind_of(model) == POLAR else "MACE"
+    return SavedModel(
+        MACECalculator(
+            models=model, device=device, default_dtype=dtype, model_type=kind,
+            info_keys=dict(STATE_KEYS.info_keys),
+        )
+    )  # fmt: skip
 
 
 def raw_model(path: str, *, device: str) -> torch.nn.Module:
     """The model in a file, or the foundation model that ``mace_run_train`` has by that name.
 
     Raises:
-        WeakLossError: if there is neither.
+        WeakLossError: if there is neither, or a library that the model needs is missing.
     """
     if Path(path).is_file():
-        return torch.load(path, map_location=device, weights_only=False)
-    return foundation_model(path, device=device)
+        model = torch.load(path, map_location=device, weights_only=False)
+    else:
+        model = foundation_model(path, device=device)
+    require_library(kind_of(model))
+    return model
 
 
 def foundation_model(name: str, *, device: str) -> torch.nn.Module:
@@ -180,7 +202,9 @@ def foundation_model(name: str, *, device: str) -> torch.nn.Module:
         return mace_off(model=MACE_OFF[name], device=device, return_raw_model=True)
     if name == MACE_OMOL:
         return mace_omol(device=device, return_raw_model=True)
+    if name in polar_model_names:
+        return mace_polar(name, device=device, return_raw_model=True)  # type: ignore[return-value]
     raise WeakLossError(
         f"there is no model file '{name}'; by name MACE has "
-        f"{', '.join([*mace_mp_urls, *MACE_OFF, MACE_OMOL])}"
+        f"{', '.join([*mace_mp_urls, *MACE_OFF, MACE_OMOL, *polar_model_names])}"
     )

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset
 
 from mace_weak.displacements import structure_key
-from mace_weak.mace.anchor import Anchor, extra_inputs, position_energy, undisplaced
+from mace_weak.mace.anchor import Anchor, undisplaced
 from mace_weak.mace.graphs import Graph, replicated_graph, whole_graph
+from mace_weak.mace.kinds import extra_inputs, position_energy
 from mace_weak.potentials import Sample
 from mace_weak.tangent.fit import Settings, Tangent
 from mace_weak.tangent.gradients import in_float64
@@ -43,7 +44,8 @@ class ModelSurface:
         positions = (self.graph["positions"] + displacements).detach().requires_grad_(True)
         replicas = replicated_graph(self.graph, positions)
         output = self.model(replicas, training=True, compute_force=False)
-        return position_energy(output).view(displacements.shape[0], -1), positions
+        energy = position_energy(self.model, replicas, output)
+        return energy.view(displacements.shape[0], -1), positions
 
 
 class ParametricModel:
@@ -95,9 +97,10 @@ class ParametricModel:
         forces: list[np.ndarray] = []
         for start in range(0, len(self.sizes), PER_BATCH):
             numbers = range(start, min(start + PER_BATCH, len(self.sizes)))
-            output = self.model(self.surface(numbers).graph, training=False)
+            graph = self.surface(numbers).graph
+            output = self.model(graph, training=False)
             energies += output["energy"].tolist()
-            constants += (output["energy"] - position_energy(output)).tolist()
+            constants += (output["energy"] - position_energy(self.model, graph, output)).tolist()
             sizes = [self.sizes[number] for number in numbers]
             forces += [part.cpu().numpy() for part in torch.split(output["forces"].detach(), sizes)]
             progress(len(numbers))

@@ -59,6 +59,10 @@ class SavedModel:
         shifts = self.shifting.shifts.detach().flatten().expand(len(self.elements))
         return dict(zip(self.elements, shifts.tolist(), strict=True))
 
+    @property
+    def stress_is_whole(self) -> bool:
+        return True
+
     def predictions(self, frames: Iterable[Atoms]) -> Iterator[Prediction]:
         """Energies, forces and stresses of structures without labels, in batches."""
         most_atoms = batch_atoms(self.calculator.device)

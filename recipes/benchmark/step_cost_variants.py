@@ -9,8 +9,8 @@ import torch
 from mace import modules
 
 from mace_weak.defaults import Situation, resolve
-from mace_weak.mace.anchor import position_energy
 from mace_weak.mace.graphs import replicated_graph, whole_graph
+from mace_weak.mace.kinds import position_energy
 from mace_weak.mace.ledger import Bridge
 from mace_weak.mace.loss import WeakLoss
 from mace_weak.options import WeakOptions
@@ -111,9 +111,9 @@ class FloorLoss(torch.nn.Module):
             self.anchor(dict(self.graph), training=False, compute_force=True)
         for _ in range(self.floor.energies):
             output = self.model(dict(self.graph), training=True, compute_force=False)
-            loss = loss + 1e-9 * position_energy(output).square().mean()
+            loss = loss + 1e-9 * position_energy(self.model, self.graph, output).square().mean()
         for _ in range(self.floor.forces):
             output = self.model(dict(self.graph), training=True, compute_force=True)
-            loss = loss + 1e-9 * position_energy(output).square().mean()
+            loss = loss + 1e-9 * position_energy(self.model, self.graph, output).square().mean()
             loss = loss + 1e-9 * output["forces"].square().mean()
         return loss

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 from ase.io import read, write
 from datafiles import Files, write_files
-from training import FINETUNE, SCRATCH, train
+from training import FINETUNE, POLAR, SCRATCH, train
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +29,21 @@ def foundation(tmp_path_factory, files) -> Path:
 def copper_foundation(tmp_path_factory, files) -> Path:
     """A small MACE trained for a moment on copper."""
     return scratch_model(tmp_path_factory.mktemp("copper_foundation"), files.copper, epochs=2)
+
+
+@pytest.fixture(scope="session")
+def polar_foundation(tmp_path_factory, files) -> Path:
+    """A small PolarMACE trained for a moment on the same molecules."""
+    folder = tmp_path_factory.mktemp("polar_foundation")
+    return scratch_model(folder, files.molecules, epochs=5, kind=POLAR)
+
+
+@pytest.fixture(scope="session")
+def latent_foundation(tmp_path_factory, files) -> Path:
+    """A small MACELES trained for a moment."""
+    pytest.importorskip("les", reason="les is not on PyPI, and its licence is CC BY-NC")
+    folder = tmp_path_factory.mktemp("latent_foundation")
+    return scratch_model(folder, files.molecules, epochs=5, kind=["--model=MACELES"])
 
 
 @pytest.fixture
@@ -50,9 +65,15 @@ def double() -> Iterator[None]:
     torch.set_default_dtype(before)
 
 
-def scratch_model(folder: Path, train_file: Path, *, epochs: int) -> Path:
-    flags = (*SCRATCH, "--model=ScaleShiftMACE", f"--max_num_epochs={epochs}")
-    return train(folder, *flags, f"--train_file={train_file}").folder / "run.model"
+def scratch_model(
+    folder: Path,
+    train_file: Path,
+    *flags: str,
+    epochs: int,
+    kind: Sequence[str] = ("--model=ScaleShiftMACE",),
+) -> Path:
+    given = (*SCRATCH, *kind, f"--max_num_epochs={epochs}", *flags)
+    return train(folder, *given, f"--train_file={train_file}").folder / "run.model"
 
 
 @pytest.fixture

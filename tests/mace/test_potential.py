@@ -10,8 +10,9 @@ from ase import Atoms
 from batches import batch_of
 from physics import BOTH, HostPhysics, copper, displacements, frames, system
 
-from mace_weak.mace.anchor import ModelPotential, make_anchor, position_energy
+from mace_weak.mace.anchor import ModelPotential, make_anchor
 from mace_weak.mace.graphs import graph_of, replicated_graph, subset_of, whole_graph
+from mace_weak.mace.kinds import extra_inputs, position_energy
 from mace_weak.potentials import Difference, Sample
 from mace_weak.residuals import weak_residuals
 
@@ -22,9 +23,10 @@ pytestmark = pytest.mark.usefixtures("double")
 
 def potential_of(model: torch.nn.Module, batch, rows: list[int] | None = None) -> ModelPotential:
     subset = subset_of(batch, list(range(batch.num_graphs)) if rows is None else rows)
-    output = model(dict(batch.to_dict()), training=True)
-    rest = Sample(subset.per_structure(position_energy(output)), subset.per_atom(output["forces"]))
-    return ModelPotential(model, graph_of(batch, subset), rest)
+    output = model(whole_graph(batch, extra_inputs(model)), training=True)
+    energy = position_energy(model, batch, output)
+    rest = Sample(subset.per_structure(energy), subset.per_atom(output["forces"]))
+    return ModelPotential(model, graph_of(batch, subset, extra_inputs(model)), rest)
 
 
 @dataclass

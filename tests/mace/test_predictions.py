@@ -7,11 +7,13 @@ import pytest
 from ase import Atoms
 from ase.io import read
 from ase.stress import full_3x3_to_voigt_6_stress
+from conftest import scratch_model
 from mace.calculators import MACECalculator
 from predictions import calculated, require_same_as_calculator
 
 from mace_weak import structures
 from mace_weak.command.models import load_model
+from mace_weak.command.models import predict as predict_by_command
 from recipes.quickstart.mace_host import dtype_of, predict
 
 
@@ -43,3 +45,26 @@ def test_batches_predict_the_same_as_the_calculator(files, copper_foundation, mo
     for most_atoms in (1, 10**6):
         monkeypatch.setattr(structures, "BATCH_ATOMS", most_atoms)
         require_same_as_calculator(model, frames, tolerance=1e-6)
+
+
+def test_a_model_that_reads_the_charge_is_given_it(files, tmp_path):
+    """As of a foundation model with embeddings of charge and spin, such as MACE-OMOL."""
+    kind = {"type": "categorical", "per": "graph", "num_classes": 5, "offset": 2, "emb_dim": 4}
+    path = scratch_model(
+        tmp_path, files.molecules, f"--embedding_specs={{'total_charge': {kind}}}", epochs=1
+    )
+    ions = read(files.molecules, ":3")
+    for charge, atoms in enumerate(ions, start=-1):
+        atoms.info["charge"] = charge  # as MACE's calculator has it
+    expected = calculated(MACECalculator(str(path), device="cpu"), ions)
+    for charge, atoms in enumerate(ions, start=-1):
+        del atoms.info["charge"]
+        atoms.info["total_charge"] = charge  # as MACE's trainings read it
+    model = load_model(str(path))
+    found = [prediction.energy for prediction in predict_by_command(model, ions)]
+    assert found == pytest.approx([energy for energy, _ in expected], abs=1e-6)
+    neutral = [structures.bare(atoms) for atoms in ions]
+    for atoms in neutral:
+        atoms.info.clear()
+    others = [prediction.energy for prediction in predict_by_command(model, neutral)]
+    assert abs(others[0] - found[0]) > 1e-5

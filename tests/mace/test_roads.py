@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from training import FINETUNE, SCRATCH, Run, train
+from training import FINETUNE, POLAR, SCRATCH, Run, train
 
 from mace_weak.losses import FORCES, loss_terms
 
@@ -19,7 +19,10 @@ HEAVY = ("--weak_taylor_weight=1000", "--weak_schedule=constant")
 SPATIAL = ("--loss=weak_spatial", "--weak_spatial_weight=1000", "--weak_schedule=constant")
 TAYLOR = ("--loss=weak_taylor", *HEAVY)
 BOTH = ("--loss=weak_piwsl", *HEAVY)
-TANGENT = (*FOUNDATION, "--loss=weak_taylor", "--weak_anchor=tangent")
+TANGENT_LOSS = ("--loss=weak_taylor", "--weak_anchor=tangent")
+TANGENT = (*FOUNDATION, *TANGENT_LOSS)
+LATENT_FOUNDATION = ("--foundation_model={latent}", *FINETUNE, "--model=MACELES")
+POLAR_FOUNDATION = ("--foundation_model={polar}", *FINETUNE, *POLAR)
 
 # The rows of the README's table: name, training file, flags.
 ROADS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -81,6 +84,21 @@ ROADS: dict[str, tuple[str, tuple[str, ...]]] = {
     },
     "tangent anchor, energies and forces": ("ethanol_forces", TANGENT),
     "tangent anchor, HDF5 data": ("packed", (*TANGENT, "--atomic_numbers=[1, 6, 8]")),
+    "`PolarMACE`, from scratch": ("molecules", (*SCRATCH, *BOTH, *POLAR)),
+    "`PolarMACE`, from scratch, anchored on a short-range model": (
+        "molecules",
+        (*SCRATCH, *TAYLOR, *POLAR, "--weak_anchor={foundation}"),
+    ),
+    "`PolarMACE`, periodic": ("copper", (*SCRATCH, *TAYLOR, *POLAR)),
+    "`PolarMACE`, fine-tuning": ("ethanol", (*POLAR_FOUNDATION, *BOTH)),
+    "`PolarMACE`, fine-tuning, `--default_dtype=float32`": (
+        "ethanol",
+        (*POLAR_FOUNDATION, *TAYLOR, "--E0s=foundation", "--default_dtype=float32"),
+    ),
+    "`PolarMACE`, tangent anchor": ("ethanols", (*POLAR_FOUNDATION, *TANGENT_LOSS)),
+    "`MACELES`, from scratch": ("molecules", (*SCRATCH, *BOTH, "--model=MACELES")),
+    "`MACELES`, fine-tuning": ("ethanol", (*LATENT_FOUNDATION, *BOTH)),
+    "`MACELES`, tangent anchor": ("ethanols", (*LATENT_FOUNDATION, *TANGENT_LOSS)),
     "every second step, half of the structures": (
         "ethanol",
         (*FOUNDATION, *BOTH, "--weak_anchor=none", "--weak_every=2", "--weak_fraction=0.5"),
@@ -153,6 +171,9 @@ def pair(tmp_path, foundation, files, request) -> tuple[Run, Run]:
     if not single.exists():
         torch.save(torch.load(foundation, weights_only=False).float(), single)
     fills = {"foundation": foundation, "single": single, "molecules": files.molecules}
+    for kind, name in {"PolarMACE": "polar", "MACELES": "latent"}.items():
+        if f"--model={kind}" in flags:
+            fills[name] = request.getfixturevalue(f"{name}_foundation")
 
     def filled(given: list[str]) -> list[str]:
         return [flag.format(**fills) for flag in given]
@@ -170,7 +191,10 @@ def test_the_weak_term_is_trained_on(pair, request):
     name = [flag.split("=")[1] for flag in flags if flag.startswith("--loss")][-1]
     tangent = "--weak_anchor=tangent" in flags
     if tangent:
-        assert "anchor tangent model of a ScaleShiftMACE" in weak.log
+        (kind,) = [flag.split("=")[1] for flag in flags if flag.startswith("--model=")] or [
+            "ScaleShiftMACE"
+        ]
+        assert f"anchor tangent model of a {kind}" in weak.log
     for term in [*loss_terms(name), *([FORCES] if tangent else [])]:
         assert max(step.get(f"loss_{term}", 0.0) for step in weak.steps) > 0
     assert "loss_supervised" not in alone.steps[0]

@@ -39,6 +39,14 @@ SMALL_MODEL = (
     "--r_max=4.0",
 )
 SCRATCH = (*SMALL_MODEL, "--E0s=average", "--valid_fraction=0.3")
+# with interactions whose weights MACE takes from a foundation model
+POLAR = (
+    "--model=PolarMACE",
+    *(
+        f"--{name}=RealAgnosticResidualNonLinearInteractionBlock"
+        for name in ("interaction", "interaction_first")
+    ),
+)
 FINETUNE = ("--E0s=estimated", "--valid_fraction=0.3", "--multiheads_finetuning=False")
 ATOMIC_ENERGIES = {1: -16.0, 6: -1030.0, 7: -1480.0, 8: -2040.0}  # eV, near those of PBE
 ALL_ELEMENTS = ("--foundation_model_elements=True", f"--E0s={ATOMIC_ENERGIES}")  # of the molecules
