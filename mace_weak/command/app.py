@@ -105,59 +105,38 @@ def select(
     method: Annotated[Method, typer.Option(help="How to choose.")] = Method.FORCES,
     candidates: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="For forces: of a larger pool, so many at random. [default: 5000]"
-        ),
+        typer.Option(min=1, help="Of a larger pool, so many at random. [default: 5000]"),
     ] = None,
     out: Annotated[Path, typer.Option(help="File to write to.")] = Path("selected.xyz"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Even if it exists.")] = False,
     seed: Seed = 0,
     device: Device = "cpu",
-    dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose the structures to label from a pool that has no labels.
 
     forces takes the structures whose energies leave least of the forces open, in the closed form of
-    mace-weak finetune. For a linear model on the descriptors, d-optimal minimises the volume of the
-    uncertainty of its coefficients, a-optimal the variance of its predictions averaged over the
-    pool; farthest spreads the choice over the descriptors. All take structures into account that
-    are labelled already.
+    mace-weak finetune, beside those that are labelled already. random is to compare with.
 
     Example: [bold]mace-weak select pool.xyz --n 50 --model small --out to_label.xyz[/]
     """
-    from mace_weak.command.models import load_model
     from mace_weak.command.output import require_new
-    from mace_weak.command.select import require_descriptors, select_structures
+    from mace_weak.command.select import MOST, select_at_random, select_for_forces
 
     require_new(out, inputs=[pool, *([labelled] if labelled else [])], overwrite=overwrite)
     require_writable(out)
-    require_descriptors(method.value, model=model, labelled=labelled)
-    of_forces = method == Method.FORCES
-    if of_forces and dtype:
-        raise WeakLossError("--dtype has no effect with --method forces, which takes float64")
-    if candidates and not of_forces:
-        raise WeakLossError(f"--candidates has no effect with --method {method.value}")
-    if of_forces and model:
-        from mace_weak.command.select_forces import MOST, select_for_forces
-
+    if method == Method.RANDOM:
+        given = {"--model": model, "--labelled": labelled, "--candidates": candidates}
+        for name in (name for name, value in given.items() if value):
+            raise WeakLossError(f"{name} has no effect with --method random: remove it")
+        result = select_at_random(pool, n, seed=seed, out=out)
+    elif model is None:
+        raise WeakLossError("--method forces needs a foundation model: name a --model")
+    else:
         result = select_for_forces(
             pool, n, model=model, labelled=labelled, seed=seed, device=device,
             most=candidates or MOST, out=out,
         )  # fmt: skip
-        raise typer.Exit(show(result, as_json=as_json))
-    precision = dtype.value if dtype else ""
-    result = select_structures(
-        pool,
-        n,
-        model=load_model(model, device=device, dtype=precision) if model else None,
-        labelled=labelled,
-        method=method.value,
-        seed=seed,
-        out=out,
-    )
-    if model:
-        result.notes.append(f"The descriptors are those of the model {model}.")
     raise typer.Exit(show(result, as_json=as_json))
 
 

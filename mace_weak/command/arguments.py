@@ -16,9 +16,6 @@ class Method(str, Enum):
     """How structures are chosen."""
 
     FORCES = "forces"
-    D_OPTIMAL = "d-optimal"
-    A_OPTIMAL = "a-optimal"
-    FARTHEST = "farthest"
     RANDOM = "random"
 
 

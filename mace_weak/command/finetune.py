@@ -12,7 +12,15 @@ import numpy as np
 from mace_weak.agreement import EnergyAgreement, energy_agreement
 from mace_weak.command.arguments import TYPE_KEY
 from mace_weak.command.check import FINETUNE, check_data
-from mace_weak.command.error_bars import FAR, file_of, save_error_bars
+from mace_weak.command.error_bars import (
+    FAR,
+    calibration_table,
+    doubtful,
+    file_of,
+    judged,
+    require_error_bars,
+    save_error_bars,
+)
 from mace_weak.command.finetune_files import (
     LABELS,
     LESSONS,
@@ -31,13 +39,14 @@ from mace_weak.command.models import Model, load_model, reading
 from mace_weak.command.output import Finding, Result, Table, counter, time_table
 from mace_weak.command.survey import survey
 from mace_weak.losses import FORCES, SPATIAL, TAYLOR
-from mace_weak.structures import Keys, is_isolated_atom, read_structures
+from mace_weak.structures import Keys, evenly, is_isolated_atom, read_structures
 from mace_weak.tangent.fit import SETTLED, SETTLED_ANEW, Account, Settings, Tangent
 from mace_weak.tangent.labels import Labels, Predicted, without_atoms
 from mace_weak.tangent.storage import solved
 from mace_weak.tangent.teaching import COPIES, Schedule, Task, training_on_labels
 
 SOLUTION, OUTPUT = "solution.npz", "training.txt"
+PROBED = 10  # test structures whose error bars are computed, as each component takes a gradient
 CPU_MEMORY = 4.0  # GB
 GPU_SHARE = 0.75
 WORDS = {
@@ -157,7 +166,8 @@ class Finetuning:
             )
             result.findings += misspecified(tangent.account)
         result.tables += [chosen_table(tangent.account), expected_table(tangent.account, decided)]
-        result.tables += self.tested()
+        if self.request.test is not None:
+            self.tested(self.request.test, result, error_bars=decided is None)
         result.tables.append(time_table(self.work.seconds))
         result.notes += self.notes(shifts, determined=labels.atoms_determined)
 
@@ -248,19 +258,22 @@ class Finetuning:
         """Shifts of the atoms' energies by element, eV."""
         return dict(zip(self.foundation.elements, shifts.tolist(), strict=True))
 
-    def tested(self) -> list[Table]:
-        """Errors on the test file before and after."""
-        if self.request.test is None:
-            return []
-        test = read_structures(self.request.test)
-        frames = [atoms for atoms in test if not is_isolated_atom(atoms)]
+    def tested(self, test: Path, result: Result, *, error_bars: bool) -> None:
+        """Add errors on the test file before and after, and the error bars of some structures."""
+        frames = [atoms for atoms in read_structures(test) if not is_isolated_atom(atoms)]
+        out = str(self.request.out)
         models = {
             "foundation model": self.foundation,
-            "finetuned": load_model(str(self.request.out), device=self.request.device),
+            "finetuned": load_model(out, device=self.request.device),
         }
         with self.work.timed("test"):
             found = predict_all(models, frames, self.request.keys)
-        return error_tables(found, TYPE_KEY)
+            result.tables += error_tables(found, TYPE_KEY)
+            if error_bars:
+                some, bars = evenly(found["finetuned"], PROBED), require_error_bars(out)
+                calibration = judged(out, models["finetuned"], bars, some)
+                result.tables.append(calibration_table(calibration))
+                result.findings += doubtful(calibration)
 
     def notes(self, shifts: Mapping[str, float], *, determined: bool) -> Iterator[str]:
         moved = {name: shift for name, shift in shifts.items() if abs(shift) > 1e-9}

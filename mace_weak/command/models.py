@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Protocol
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
@@ -52,9 +51,6 @@ class Model(Protocol):
 
     def predictions(self, frames: Iterable[Atoms]) -> Iterator[Prediction]:
         """Energies, forces and stresses, in the order of the structures and in batches of them."""
-
-    def descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
-        """Invariant features of the atoms, averaged in each structure: (n_frames, n_features)."""
 
 
 def host_of(path: str) -> str:

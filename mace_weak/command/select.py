@@ -1,7 +1,8 @@
-"""``mace-weak select``: a choice of structures from a pool, compared with random choices."""
+"""``mace-weak select``: the structures of a pool whose energies settle its forces best."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,182 +10,171 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.io import write
+from sklearn.cluster import DBSCAN
 
-from mace_weak.command.descriptor_space import Space, duplicates, farthest, nearest_distances
-from mace_weak.command.designs import DETERMINANT, TRACE, information_means, optimal
-from mace_weak.command.models import Model, require_elements
+from mace_weak.command.hosts import finetuning_host
+from mace_weak.command.models import load_model, reading, require_elements
 from mace_weak.command.output import Finding, Result, Table, as_text, progress
 from mace_weak.errors import WeakLossError
-from mace_weak.structures import in_batches, is_isolated_atom, read_structures
+from mace_weak.structures import evenly, is_isolated_atom, read_structures
+from mace_weak.tangent.picking import Picked, PoolFeatures, pick, pool_features
 
-BATCH_STRUCTURES, BATCH_ATOMS = 64, 2000  # whose descriptors are computed at once
-DRAWS = 100  # random choices to compare with
-COVERAGE_DRAWS = 10  # of these, those whose coverage is measured, which takes longer
+MOST = 5000  # candidates
+PROBED = 500  # structures whose forces are to be settled, evenly out of the pool
+DRAWS = 20  # random choices to compare with
+PROJECTIONS = 8  # by which copies are found
+SAME = 1e-4  # distance of projections that are one, where the whole pool's spread is 1
 NAMED = 10  # frames that a finding names
-
-RANDOM, FARTHEST = "random", "farthest"
-CRITERIA = {"d-optimal": DETERMINANT, "a-optimal": TRACE}
-MEASURES = ("D-efficiency", "A-efficiency", "largest distance")
-AIMS = {"d-optimal": 0, "a-optimal": 1, FARTHEST: 2}  # which measure a method optimises
+ROUNDING = 1e-9
+AHEAD = 2  # times the number of structures, up to which the table goes
+COLUMNS = ("structures", "chosen", "random, mean", "random, spread")
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Structures to choose from.
+class Candidates:
+    """Structures to choose from, by their ``numbers`` in the file, and those that are labelled.
 
-    ``frames`` (n,) are their numbers in the file, ``rows`` (n, p) those of the design, ``labelled``
-    (m, p) those of labelled structures. ``repeated`` (n,) is true where another structure, labelled
-    or earlier, has the same descriptors, which have ``n_features``.
+    ``allowed`` (n_frames,) is false for these, and for copies of them or of earlier structures.
     """
 
-    frames: np.ndarray
-    rows: np.ndarray
-    labelled: np.ndarray
-    repeated: np.ndarray
-    space: Space
-    n_features: int
+    numbers: np.ndarray
+    features: PoolFeatures
+    allowed: np.ndarray
 
     @property
-    def information(self) -> np.ndarray:
-        """What is known before the choice (p, p)."""
-        return self.space.prior + self.labelled.T @ self.labelled
-
-    def coverage(self, chosen: np.ndarray) -> float:
-        """Largest distance of a structure to the nearest one that is chosen or labelled.
-
-        Where the root of the pool's mean squared distance from its centre is 1.
-        """
-        centres = self.space.points(np.concatenate([self.rows[chosen], self.labelled]))
-        return float(nearest_distances(self.space.points(self.rows), centres).max())
+    def known(self) -> range:
+        """Places of the labelled ones in the features."""
+        return range(len(self.numbers), len(self.features.energies))
 
 
-def describe(model: Model, path: Path, *, labelled: Path | None) -> Pool:
-    """The pool in a file, with structures of another file that have labels.
+def select_at_random(path: Path, n: int, *, seed: int, out: Path) -> Result:
+    """Choose ``n`` structures of a file at random and write them.
 
     Raises:
-        WeakLossError: if a file cannot be read, or the model cannot describe a structure.
+        WeakLossError: if the file cannot be read, or has too few structures.
     """
-    known = descriptors(model, labelled)[1] if labelled else None
-    frames, features = descriptors(model, path)
-    space = Space.of(features)
-    rows = space.rows(features)
-    others = space.rows(features[:0] if known is None else known)
-    points = space.points(np.concatenate([others, rows]))
-    return Pool(frames, rows, others, duplicates(points)[len(others) :], space, features.shape[1])
+    frames = [number for number, _ in _numbered(path)]
+    require_enough(n, len(frames), f"in '{path}'")
+    chosen = np.random.default_rng(seed).choice(frames, n, replace=False)
+    return written(path, chosen, out, Result())
 
 
-def descriptors(model: Model, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers (n,) and descriptors (n, n_features) of the structures in a file.
-
-    Isolated atoms are left out: they are no choice for labelling.
-
-    Raises:
-        WeakLossError: if an element is unknown to the model, or descriptors are not finite.
-    """
-    numbers: list[int] = []
-    features: list[np.ndarray] = []
-    for batch in batches(path):
-        for number, atoms in batch:
-            require_elements(model, atoms)
-            numbers.append(number)
-        features.append(model.descriptors([atoms for _, atoms in batch]).astype(np.float32))
-        wrong = np.flatnonzero(~np.isfinite(features[-1]).all(axis=1))
-        if len(wrong):
-            raise WeakLossError(
-                f"structure {batch[wrong[0]][0]} of '{path}' (counted from 0) has descriptors "
-                "that are not finite: check its positions, or remove it"
-            )
-    if not numbers:
-        raise WeakLossError(f"'{path}' has only isolated atoms: name a file of structures")
-    return np.array(numbers), np.concatenate(features)
-
-
-def batches(path: Path) -> Iterator[list[tuple[int, Atoms]]]:
-    """The structures of a file, but isolated atoms, with their numbers in it from 0."""
-    frames = enumerate(progress(read_structures(path), f"describing {path.name}"))
-    structures = (one for one in frames if not is_isolated_atom(one[1]))
-    return in_batches(
-        structures,
-        most_atoms=BATCH_ATOMS,
-        most_items=BATCH_STRUCTURES,
-        n_atoms=lambda one: len(one[1]),
-    )
-
-
-def require_descriptors(method: str, *, model: str | None, labelled: Path | None) -> None:
-    """Check that there is a model for the descriptors if they are needed.
-
-    Raises:
-        WeakLossError: if there is none.
-    """
-    if model is None and (labelled or method != RANDOM):
-        needs = "--labelled" if labelled else f"--method {method}"
-        raise WeakLossError(f"{needs} needs a foundation model: name a --model")
-
-
-def select_structures(
-    path: Path,
-    n: int,
-    *,
-    model: Model | None,
-    labelled: Path | None,
-    method: str,
-    seed: int,
+def select_for_forces(
+    path: Path, n: int, *, model: str, labelled: Path | None, seed: int, device: str, most: int,
     out: Path,
-) -> Result:
-    """Choose ``n`` structures of a file and write them; the choice against random ones.
+) -> Result:  # fmt: skip
+    """Choose ``n`` structures of a file and write them; what they leave open, and random ones.
+
+    Of more than ``most`` structures, so many at random are candidates.
 
     Raises:
         WeakLossError: if a file cannot be read, has unknown elements, or too few structures.
     """
     result = Result()
+    pool = [(number, atoms) for number, atoms in _numbered(path)]
+    if not pool:
+        raise WeakLossError(f"'{path}' has only isolated atoms: name a file of structures")
     generator = np.random.default_rng(seed)
-    if model:
-        pool = describe(model, path, labelled=labelled)
-        places = choose(pool, n, method, generator)
-        frames = pool.frames[places]
-        compare(result, pool, places, method, np.random.default_rng([seed, 1]))
-    else:
-        frames = at_random(path, n, generator)
-    write_selection(path, frames, out)
-    result.written.append(out)
-    result.notes.append(
-        "The structures are written in the order of the pool: pool_index is the number of the "
-        "frame there, from 0, selection_order its place in the choice."
+    if len(pool) > most:
+        result.notes.append(
+            f"{most} random structures of the {len(pool)} are candidates: --candidates changes it."
+        )
+        places = np.sort(generator.choice(len(pool), most, replace=False))
+        pool = [pool[place] for place in places]
+    known = [atoms for _, atoms in _numbered(labelled)] if labelled else []
+    found = candidates(pool, known, model=model, seed=seed, device=device)
+    available = int(found.allowed.sum())
+    require_enough(n, available, "that differ, labelled ones left out")
+    # one by one, so that the first of more are the choice of fewer
+    most_chosen = min(AHEAD * n, available)
+    chosen = pick(
+        found.features, most_chosen, known=found.known, allowed=found.allowed, watch=progress
     )
+    result.tables.append(forces_table(found, n, chosen, generator, result))
+    copies = found.numbers[~found.allowed[: len(found.numbers)]]
+    result.findings += repeated(copies)
+    return written(path, found.numbers[chosen.numbers[:n]], out, result)
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, Atoms]]:
+    """Structures of a file but isolated atoms, with their numbers in it from 0."""
+    for number, atoms in enumerate(read_structures(path)):
+        if not is_isolated_atom(atoms):
+            yield number, atoms
+
+
+def candidates(
+    pool: Sequence[tuple[int, Atoms]],
+    known: Sequence[Atoms],
+    *,
+    model: str,
+    seed: int,
+    device: str,
+) -> Candidates:
+    """The pool's structures and the labelled ones, described by a foundation model's gradients."""
+    frames = [*(atoms for _, atoms in pool), *known]
+    host = finetuning_host(model)
+    with tempfile.TemporaryDirectory() as folder:
+        with reading(model):
+            file = host.save_foundation(model, Path(folder), head=None, device=device)
+        saved = load_model(str(file), device=device)
+        for atoms in frames:
+            require_elements(saved, atoms)
+        parametric = host.parametric_model(saved, frames)
+        features = pool_features(
+            parametric, parametric.counts, probed=evenly(range(len(pool)), PROBED), seed=seed,
+            watch=progress,
+        )  # fmt: skip
+    count = len(pool)
+    allowed = np.ones(len(frames), dtype=bool)
+    allowed[count:] = False
+    first = np.concatenate([features.energies[count:], features.energies[:count]])
+    allowed[:count] = ~duplicates(projections(first))[len(known) :]
+    return Candidates(np.array([number for number, _ in pool]), features, allowed)
+
+
+def projections(rows: np.ndarray) -> np.ndarray:
+    """A few projections (n_rows, n) of rows, whose mean squared distance from their mean is 1."""
+    if len(rows) < 2:
+        return np.ones((len(rows), 1))
+    axes = np.random.default_rng(0).normal(size=(rows.shape[1], PROJECTIONS))
+    points = (rows - rows.mean(axis=0)) @ axes
+    scale = np.sqrt(np.mean(np.sum(points**2, axis=1)))
+    return points / scale if scale > 0 else points
+
+
+def duplicates(points: np.ndarray) -> np.ndarray:
+    """Whether each point (n_points, d) is the same as an earlier one, (n_points,)."""
+    result = np.ones(len(points), dtype=bool)
+    groups = DBSCAN(eps=SAME, min_samples=1, algorithm="kd_tree").fit_predict(points)
+    result[np.unique(groups, return_index=True)[1]] = False
     return result
 
 
-def choose(pool: Pool, n: int, method: str, generator: np.random.Generator) -> np.ndarray:
-    """Places (n,) in the pool of the structures that a method chooses, in its order.
+def forces_table(
+    found: Candidates, n: int, chosen: Picked, generator: np.random.Generator, result: Result
+) -> Table:
+    """Force errors to expect, over the foundation model's, against the number of structures."""
+    free, own = np.flatnonzero(found.allowed), chosen.left
+    most = len(chosen.numbers)
 
-    Raises:
-        WeakLossError: if there are too few.
-    """
-    allowed = ~pool.repeated
-    require_enough(n, int(allowed.sum()), "with different descriptors, labelled ones left out")
-    if method == RANDOM:
-        return generator.choice(np.flatnonzero(allowed), n, replace=False)
-    if method == FARTHEST:
-        points, known = pool.space.points(pool.rows), pool.space.points(pool.labelled)
-        return farthest(points, n, labelled=known, allowed=allowed)
-    return optimal(
-        pool.rows,
-        n,
-        known=pool.information,
-        criterion=CRITERIA[method],
-        allowed=allowed,
-        watch=progress,
-    )
+    def at_random() -> list[float]:
+        order = generator.choice(free, most, replace=False).tolist()
+        return pick(found.features, most, known=found.known, order=order).left
 
-
-def at_random(path: Path, n: int, generator: np.random.Generator) -> np.ndarray:
-    """Numbers (n,) of random structures in a file, without descriptors."""
-    frames = [
-        number for number, atoms in enumerate(read_structures(path)) if not is_isolated_atom(atoms)
-    ]
-    require_enough(n, len(frames), f"in '{path}'")
-    return generator.choice(frames, n, replace=False)
+    draws = np.array([at_random() for _ in progress(range(DRAWS), "comparing")])
+    mean, spread = draws.mean(axis=0), draws.std(axis=0)
+    if mean[n] - own[n] <= spread[n] + ROUNDING:
+        result.findings.append(
+            Finding(
+                f"the choice is no better than a random one: it leaves {as_text(own[n])} of the "
+                f"force error, random ones {as_text(mean[n])} ± {as_text(spread[n])}",
+                "choose fewer, or from a pool of more variety",
+            )
+        )
+    counts = sorted({0, max(1, n // 4), max(1, n // 2), n, most})
+    rows = [[count, own[count], float(mean[count]), float(spread[count])] for count in counts]
+    return Table("Force error to expect, over the foundation model's", COLUMNS, rows)
 
 
 def require_enough(n: int, available: int, which: str) -> None:
@@ -199,49 +189,6 @@ def require_enough(n: int, available: int, which: str) -> None:
         )
 
 
-def compare(
-    result: Result, pool: Pool, places: np.ndarray, method: str, generator: np.random.Generator
-) -> None:
-    """Add a choice compared with random ones, and findings about it and the pool."""
-    allowed = np.flatnonzero(~pool.repeated)
-    draws = [generator.choice(allowed, len(places), replace=False) for _ in range(DRAWS)]
-    known = pool.information
-    means = np.array([information_means(pool.rows[draw], known) for draw in draws])
-    unit = means.mean(axis=0)
-    far = [pool.coverage(draw) for draw in progress(draws[:COVERAGE_DRAWS], "comparing")]
-    efficiencies = np.array(information_means(pool.rows[places], known)) / unit
-    chosen = [*efficiencies.tolist(), pool.coverage(places)]
-    usual = [1.0, 1.0, float(np.mean(far))]
-    spread = [*(means.std(axis=0) / unit).tolist(), float(np.std(far))]
-    pool_row = [
-        len(pool.rows), int(pool.repeated.sum()), len(pool.labelled), pool.n_features,
-        len(pool.space.shares),
-    ]  # fmt: skip
-    columns = ("structures", "repeated", "labelled", "features", "components")
-    result.tables.append(Table("Pool", columns, [pool_row]))
-    compared = {method: chosen, "random, mean": usual, "random, spread": spread}
-    rows = [[name, len(places), *values] for name, values in compared.items()]
-    result.tables.append(Table("Choice", ("method", "structures", *MEASURES), rows))
-    result.findings += not_better(method, chosen, usual, spread)
-    result.findings += repeated(pool.frames[pool.repeated])
-
-
-def not_better(
-    method: str, chosen: Sequence[float], usual: Sequence[float], spread: Sequence[float]
-) -> Iterator[Finding]:
-    """A design that is within the spread of random choices in the measure that it optimises."""
-    if method not in AIMS:
-        return
-    aim = AIMS[method]
-    better = usual[aim] - chosen[aim] if method == FARTHEST else chosen[aim] - usual[aim]
-    if better <= spread[aim]:
-        yield Finding(
-            f"{method} is no better than random choice: {MEASURES[aim]} "
-            f"{as_text(chosen[aim])}, random {as_text(usual[aim])} ± {as_text(spread[aim])}",
-            "choose fewer, or from a pool of more variety",
-        )
-
-
 def repeated(frames: np.ndarray) -> Iterator[Finding]:
     """Structures, by their numbers in the file, that the model takes for others."""
     if len(frames):
@@ -253,7 +200,7 @@ def repeated(frames: np.ndarray) -> Iterator[Finding]:
         )
 
 
-def write_selection(path: Path, frames: np.ndarray, out: Path) -> None:
+def written(path: Path, frames: np.ndarray, out: Path, result: Result) -> Result:
     """Write structures of a file to another, with their place in it and in the choice."""
     order = {int(frame): place for place, frame in enumerate(frames)}
     found = []
@@ -263,3 +210,9 @@ def write_selection(path: Path, frames: np.ndarray, out: Path) -> None:
             found.append(atoms)
     out.parent.mkdir(parents=True, exist_ok=True)
     write(out, found, format="extxyz")
+    result.written.append(out)
+    result.notes.append(
+        "The structures are written in the order of the pool: pool_index is the number of the "
+        "frame there, from 0, selection_order its place in the choice."
+    )
+    return result

@@ -91,22 +91,11 @@ class SavedModel:
                 stress = full_3x3_to_voigt_6_stress(stresses[place].detach().cpu().numpy())
             yield Prediction(energies[place], forces[place].cpu().numpy(), stress)
 
-    def descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
-        """Invariant features of all layers, averaged over atoms: (n_frames, n_features)."""
-        graph = self._graph(frames)
-        features = self._features(graph)
-        total = features.new_zeros(len(frames), features.shape[1])
-        total.index_add_(0, graph["batch"], features)
-        return (total / (graph["ptr"][1:] - graph["ptr"][:-1]).unsqueeze(1)).cpu().numpy()
-
     def atom_descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
         """Invariant features of all layers, of the atoms of all frames: (n_atoms, n_features)."""
-        return self._features(self._graph(frames)).cpu().numpy()
-
-    def _features(self, graph: Graph) -> torch.Tensor:
         with torch.no_grad():
-            output = self.model(graph, compute_force=False)
-        return self._invariant(output["node_feats"])
+            output = self.model(self._graph(frames), compute_force=False)
+        return self._invariant(output["node_feats"]).cpu().numpy()
 
     def _graph(self, frames: Sequence[Atoms]) -> Graph:
         graphs = graphs_of(self, frames, dtype=next(self.model.parameters()).dtype)

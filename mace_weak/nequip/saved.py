@@ -10,17 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
-from e3nn.o3 import Irreps
 from nequip.data import AtomicDataDict
 from nequip.integrations.ase import NequIPCalculator
 from nequip.nn.graph_model import R_MAX_KEY, TYPE_NAMES_KEY
 
 from mace_weak.errors import WeakLossError
-from mace_weak.nequip.anchor import gives_forces, without_derivatives
+from mace_weak.nequip.anchor import gives_forces
 from mace_weak.structures import Prediction, batch_atoms, in_batches
 from mace_weak.versions import NEQUIP_NET
 
@@ -82,42 +79,6 @@ class SavedModel:
             if all(atoms.pbc) and stresses is not None:
                 stress = full_3x3_to_voigt_6_stress(stresses[place].detach().cpu().numpy())
             yield Prediction(energies[place], forces[place].cpu().numpy(), stress)
-
-    def descriptors(self, frames: Sequence[Atoms]) -> np.ndarray:
-        """Scalar features of the last layer, averaged over atoms: (n_frames, n_features).
-
-        Raises:
-            WeakLossError: if the model does not tell its features.
-        """
-        model: Any = without_derivatives(self.calculator.model)
-        graphs = [self.calculator.atoms_to_data(atoms) for atoms in frames]
-        with torch.no_grad():
-            output = model(AtomicDataDict.batched_from_list(graphs))
-        features, structure = _scalars(model, output), output[AtomicDataDict.BATCH_KEY]
-        total = features.new_zeros(len(frames), features.shape[1])
-        total.index_add_(0, structure, features)
-        counts = torch.bincount(structure, minlength=len(frames)).unsqueeze(1)
-        return (total / counts).detach().cpu().numpy()
-
-
-def _scalars(model: Any, output: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Invariant features of the atoms: those of the nodes, or of their edges (Allegro)."""
-    irreps = getattr(getattr(model, "model", None), "irreps_out", {})
-    for key in (AtomicDataDict.EDGE_FEATURES_KEY, AtomicDataDict.NODE_FEATURES_KEY):
-        if key not in output or irreps.get(key) is None:
-            continue
-        own = Irreps(str(irreps[key]))
-        columns = [place for (_, ir), place in zip(own, own.slices(), strict=True) if ir.l == 0]
-        features = torch.cat([output[key][:, place] for place in columns], dim=1)
-        if key == AtomicDataDict.NODE_FEATURES_KEY:
-            return features
-        centres = output[AtomicDataDict.EDGE_INDEX_KEY][0]
-        atoms = len(output[AtomicDataDict.POSITIONS_KEY])
-        return features.new_zeros(atoms, features.shape[1]).index_add(0, centres, features)
-    raise WeakLossError(
-        "this model does not tell its features: take its package (.nequip.zip) or checkpoint "
-        "(.ckpt), not a compiled model"
-    )
 
 
 def load_saved(path: str, *, device: str) -> SavedModel:

@@ -1,1 +1,1 @@
-"""Optimal designs against random picks."""
+"""Structures chosen for their forces against random picks."""

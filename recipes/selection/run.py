@@ -27,7 +27,7 @@ from recipes.quickstart.tables import markdown_table, with_table, with_versions
 from recipes.selection.selection_runner import FORCES, RANDOM, Choice, Demonstration
 
 HERE = Path(__file__).parent
-METHODS = (RANDOM, FORCES, "d-optimal", "a-optimal", "farthest")
+METHODS = (RANDOM, FORCES)
 HEADER = (
     "data", "energies", "method", "energy, meV/atom", "forces, meV/Å", "forces / random's",
     "left open, by the prior", "forces / foundation model's",
@@ -63,13 +63,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--data", nargs="+",
-        default=["rmd17_ethanol", "h2co", "ammonia", "molecules_two_levels", "silicon_two_levels"],
+        default=["rmd17_ethanol", "h2co", "ammonia"],
     )  # fmt: skip
-    parser.add_argument(
-        "--methods", nargs="+", choices=METHODS[1:], default=METHODS[1:],
-        help="to compare with random choice",
-    )  # fmt: skip
-    parser.add_argument("--n", nargs="+", type=int, default=[20, 50], help="structures to choose")
+    parser.add_argument("--n", nargs="+", type=int, default=[20], help="structures to choose")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument(
         "--cases", type=Path, default=BENCHMARK / "cases.yaml",
@@ -102,7 +98,7 @@ def main() -> None:
     if not present:
         raise SystemExit("there are no data: name their folder by --shared")
     foundations = {name: demonstration.prepare(name) for name in present}
-    settings = itertools.product(present, options.n, (RANDOM, *options.methods), options.seeds)
+    settings = itertools.product(present, options.n, METHODS, options.seeds)
     choices = [Choice(*values) for values in settings]
     rows = list(demonstration.rows(choices))
     write_csv(options.out / "selection.csv", rows)

@@ -104,18 +104,22 @@ class Demonstration:
             write_named(self.folder, f"{stem}-valid", valid),
             n_train=n,
         )
-        (table,) = [rows for name, rows in result["tables"].items() if name != "Pool"]
-        own = [row for row in table if row["structures"] == n and "chosen" in row]
-        return files, own[0]["chosen"] if own else float("nan")
+        left = [
+            row["chosen"]
+            for table in result["tables"].values()
+            for row in table
+            if row["structures"] == n
+        ]
+        return files, left[0] if left else float("nan")
 
     def selected(self, choice: Choice, pool: Path) -> tuple[Path, dict[str, Any]]:
         """What the command chooses, and what it says."""
         n = choice.structures
         out = pool.with_name(f"{pool.stem}-{choice.method}-{n}.xyz")
+        model = [] if choice.method == RANDOM else [f"--model={self.foundation(choice.data)}"]
         result = processes.mace_weak(
             "select", pool, f"--n={n}", f"--method={choice.method}", f"--seed={choice.seed}",
-            f"--model={self.foundation(choice.data)}", f"--device={self.options.device}",
-            f"--out={out}", "--overwrite",
+            f"--device={self.options.device}", f"--out={out}", "--overwrite", *model,
         )  # fmt: skip
         return out, result
 

@@ -13,13 +13,14 @@ from ase.io import read, write
 from datafiles import QUICKSTART
 from typer.testing import CliRunner
 
-from mace_weak.command import select as pools
 from mace_weak.command.app import select
-from mace_weak.command.arguments import Method
-from mace_weak.command.models import load_model
 from mace_weak.errors import WeakLossError
 from mace_weak.structures import bare
 
+METHODS = {
+    "forces": lambda foundation: [f"--model={foundation}"],
+    "random": lambda foundation: ["--method=random"],
+}
 POOL = QUICKSTART / "data" / "ethanol_pbe_test.xyz"
 
 
@@ -46,27 +47,6 @@ def result_of(*arguments: object) -> dict:
     content = json.loads(done.stdout)
     assert content["status"] == done.exit_code
     return content
-
-
-@pytest.mark.parametrize("method", [own for own in Method if own is not Method.FORCES])
-def test_each_method_is_best_at_its_own_aim(pool, foundation, tmp_path, method):
-    out = tmp_path / "new" / "chosen.xyz"
-    result = result_of(pool, "--n=8", f"--model={foundation}", f"--method={method.value}",
-                       f"--out={out}")  # fmt: skip
-    assert result["findings"] == []
-    assert result["written"] == [str(out)]
-    assert str(foundation) in " ".join(result["notes"])
-    own, mean, spread = result["tables"]["Choice"]
-    assert (own["method"], own["structures"]) == (method.value, 8)
-    assert mean["D-efficiency"] == mean["A-efficiency"] == 1
-    if method is Method.D_OPTIMAL:
-        assert own["D-efficiency"] > 1 + 2 * spread["D-efficiency"]
-    if method is Method.A_OPTIMAL:
-        assert own["A-efficiency"] > 1 + 2 * spread["A-efficiency"]
-    if method is Method.FARTHEST:
-        assert own["largest distance"] < mean["largest distance"] - spread["largest distance"]
-    if method is Method.RANDOM:
-        assert abs(own["D-efficiency"] - 1) < 4 * spread["D-efficiency"]
 
 
 def test_forces_are_settled_better_than_by_random_structures(pool, foundation, tmp_path):
@@ -122,23 +102,11 @@ def test_labels_under_the_keys_of_ase_are_kept(foundation, tmp_path):
 
 
 def test_the_choice_is_the_same_again(pool, foundation, tmp_path):
-    for seeded in ("d-optimal", "random"):
-        first, second = tmp_path / f"{seeded}-1.xyz", tmp_path / f"{seeded}-2.xyz"
+    for method, flags in METHODS.items():
+        first, second = tmp_path / f"{method}-1.xyz", tmp_path / f"{method}-2.xyz"
         for out in (first, second):
-            run(pool, "--n=6", f"--model={foundation}", f"--method={seeded}", f"--out={out}")
+            run(pool, "--n=6", *flags(foundation), f"--out={out}")
         assert first.read_text() == second.read_text()
-
-
-def test_descriptors_do_not_depend_on_the_batches(pool, foundation, monkeypatch):
-    model = load_model(str(foundation))
-    _, together = pools.descriptors(model, pool)
-    monkeypatch.setattr(pools, "BATCH_ATOMS", 20)
-    assert {len(batch) for batch in pools.batches(pool)} == {2}
-    numbers, apart = pools.descriptors(model, pool)
-    assert numbers.tolist() == list(range(60))
-    np.testing.assert_allclose(apart, together, rtol=1e-4, atol=1e-6)
-    monkeypatch.setattr(pools, "BATCH_ATOMS", 1)  # one structure is never too many
-    assert {len(batch) for batch in pools.batches(pool)} == {1}
 
 
 def turned(atoms: Atoms) -> Atoms:
@@ -148,14 +116,12 @@ def turned(atoms: Atoms) -> Atoms:
     return copy[::-1]
 
 
-@pytest.mark.parametrize("method", Method)
-def test_what_is_the_same_is_chosen_once(pool, foundation, tmp_path, method):
+def test_what_is_the_same_is_chosen_once(pool, foundation, tmp_path):
     """Ten structures, each of them three times: the same ones are found, and never chosen."""
     frames = read(pool, ":10")
     copies = [*frames, *map(turned, frames), *frames[::-1]]
     write(tmp_path / "pool.xyz", copies)
-    arguments = (tmp_path / "pool.xyz", f"--model={foundation}", f"--method={method.value}",
-                 f"--out={tmp_path / 'out.xyz'}")  # fmt: skip
+    arguments = (tmp_path / "pool.xyz", f"--model={foundation}", f"--out={tmp_path / 'out.xyz'}")
     result = result_of(*arguments, "--n=10")
     assert result["status"] == 1
     assert any("20 structures are the same as another" in f["problem"] for f in result["findings"])
@@ -166,13 +132,12 @@ def test_what_is_the_same_is_chosen_once(pool, foundation, tmp_path, method):
     assert "10 structures" in str(refused.exception)
 
 
-@pytest.mark.parametrize("method", ["forces", "d-optimal"])
-def test_what_is_labelled_is_not_chosen_again(pool, foundation, tmp_path, method):
+def test_what_is_labelled_is_not_chosen_again(pool, foundation, tmp_path):
     """And those far from it are preferred."""
     write(tmp_path / "labelled.xyz", [turned(atoms) for atoms in read(pool, ":30")])
     arguments = (pool, "--n=30", f"--model={foundation}", f"--out={tmp_path / 'out.xyz'}")
     labelled = f"--labelled={tmp_path / 'labelled.xyz'}"
-    result = result_of(*arguments, labelled, f"--method={method}")
+    result = result_of(*arguments, labelled)
     chosen = [atoms.info["pool_index"] for atoms in read(tmp_path / "out.xyz", ":")]
     assert chosen == list(range(30, 60))
     # all that are left are chosen: that is what random choice does too
@@ -183,10 +148,9 @@ def test_what_is_labelled_is_not_chosen_again(pool, foundation, tmp_path, method
 def test_isolated_atoms_are_left_out(pool, foundation, tmp_path):
     atoms = [Atoms(symbol, info={"config_type": "IsolatedAtom"}) for symbol in "HCO"]
     write(tmp_path / "pool.xyz", [*atoms, *read(pool, ":6")])
-    for method in ("farthest", "random"):
+    for method, flags in METHODS.items():
         out = tmp_path / f"{method}.xyz"
-        run(tmp_path / "pool.xyz", "--n=6", f"--model={foundation}", f"--method={method}",
-            f"--out={out}")  # fmt: skip
+        run(tmp_path / "pool.xyz", "--n=6", *flags(foundation), f"--out={out}")
         assert [a.info["pool_index"] for a in read(out, ":")] == list(range(3, 9))
 
 
@@ -208,9 +172,9 @@ def test_bad_use_is_refused(pool, foundation, tmp_path):
             pool, "--n=2", model, f"--out={tmp_path / 'here.xyz'}"),
         "is an input and would be": (pool, "--n=2", model, f"--out={pool}", "--overwrite"),
         "--method forces needs a foundation model": (pool, "--n=2", out),
-        "--dtype has no effect": (pool, "--n=2", model, "--dtype=float32", out),
         "--candidates has no effect": (pool, "--n=2", "--method=random", "--candidates=5", out),
-        "--labelled needs a foundation model": (
+        "--model has no effect": (pool, "--n=2", "--method=random", model, out),
+        "--labelled has no effect": (
             pool, "--n=2", "--method=random", f"--labelled={pool}", out),
         "there is no file": (tmp_path / "absent.xyz", "--n=2", model, out),
         "there is no model file": (pool, "--n=2", "--model=absent.model", out),

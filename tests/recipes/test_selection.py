@@ -24,7 +24,7 @@ def test_the_methods_are_compared(tmp_path):
     cases = small_plan(tmp_path)
     out = tmp_path / "out"
     arguments = (
-        f"--cases={cases}", "--data", "small", "absent", "--methods", "forces", "--n", "4",
+        f"--cases={cases}", "--data", "small", "absent", "--n", "4",
         "--seeds", "1", f"--out={out}", f"--foundations={tmp_path}",
     )  # fmt: skip
     output = demonstrate(*arguments)
