@@ -129,6 +129,13 @@ def test_error_bars_are_compared_with_the_errors(finetuning, tmp_path):
     assert (tmp_path / "error_bars.png").stat().st_size > 10_000
 
 
+def test_the_command_shows_the_error_bars_of_test_structures(finetuning):
+    found, _ = finetuning
+    energies, forces = found["tables"]["Error bars"]
+    assert (energies["n"], forces["n"]) == (10, 10 * 27)
+    assert 0.4 < forces["RMSE / expected"] < 2.5
+
+
 def test_error_bars_need_no_labels(finetuning, tmp_path):
     _, out = finetuning
     frames = [Atoms(atoms.numbers, atoms.positions) for atoms in read(TEST, ":3")]

@@ -27,8 +27,10 @@ SHRUNK = ["--name=run", "--device=cpu", "--max_num_epochs=1", "--default_dtype=f
 
 
 @pytest.mark.parametrize("words", CALLS.values(), ids=CALLS)
-def test_the_calls_run(tmp_path, words, files, foundation):
+def test_the_calls_run(tmp_path, words, files, foundation, request):
     """With a file for the downloaded model, on the CPU, and shrunk."""
+    if "--model=PolarMACE" in words:
+        foundation = request.getfixturevalue("polar_foundation")
     folder = users_folder(tmp_path, files.ethanol)
     flags = [word for word in words if word != "..."]
     if "..." in words:
