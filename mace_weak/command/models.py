@@ -46,6 +46,10 @@ class Model(Protocol):
         """Energies of the atoms in the model, eV; None if the file does not give them."""
 
     @property
+    def training_flags(self) -> Sequence[str]:
+        """What MACE's trainer needs beside the file to fine-tune the model."""
+
+    @property
     def stress_is_whole(self) -> bool:
         """Whether the stress that it gives is the derivative of all of its energy."""
 

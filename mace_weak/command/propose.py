@@ -122,6 +122,7 @@ def _mace_flags(subject: Subject) -> Iterator[str]:
             yield f"--{label}_key={key}"
     if subject.foundation:
         yield f"--foundation_model={subject.foundation}"
+        yield from subject.model.training_flags if subject.model else ()
         yield "--multiheads_finetuning=False"
         yield _atomic_energies_flag(subject)
         yield from _loss_flags(subject)

@@ -12,7 +12,7 @@ from ase.data import atomic_numbers
 from mace.tools.scripts_utils import remove_pt_head
 
 from mace_weak.errors import WeakLossError
-from mace_weak.mace.kinds import kind_flag, kind_of, require_finetunable
+from mace_weak.mace.kinds import kind_of, require_finetunable
 from mace_weak.mace.saved import SavedModel, graphs_of, raw_model
 from mace_weak.mace.tangent import ParametricModel
 from mace_weak.replacing import replacing
@@ -108,7 +108,7 @@ def _common(saved: SavedModel, task: Task) -> list[str]:
         f"--name={NAME}",
         f"--work_dir={task.folder}",
         f"--foundation_model={task.foundation}",
-        *kind_flag(saved.model),
+        *saved.training_flags,
         "--foundation_model_elements=True",
         "--multiheads_finetuning=False",
         f"--E0s={energies}",

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ase.data import atomic_numbers
 
-from mace_weak.mace.kinds import kind_flag
 from mace_weak.mace.saved import SavedModel, several_heads
 
 COMMAND = "mace_run_train"
@@ -48,7 +47,7 @@ def one_structure_arguments(
         f"--name={NAME}",
         f"--work_dir={out}",
         f"--foundation_model={Path(model).resolve() if Path(model).is_file() else model}",
-        *kind_flag(saved.model),
+        *saved.training_flags,
         "--foundation_model_elements=True",
         "--multiheads_finetuning=False",
         f"--train_file={structure}",

@@ -29,6 +29,7 @@ from mace_weak.mace.kinds import (
     MACE_OMOL,
     POLAR,
     extra_inputs,
+    kind_flag,
     kind_of,
     require_library,
 )
@@ -67,6 +68,10 @@ class SavedModel:
         energies = torch.atleast_2d(self.model.atomic_energies_fn.atomic_energies)
         head = self.calculator.available_heads.index(self.calculator.head)
         return dict(zip(self.elements, energies[head].tolist(), strict=True))
+
+    @property
+    def training_flags(self) -> Sequence[str]:
+        return kind_flag(self.model)
 
     @property
     def stress_is_whole(self) -> bool:

@@ -57,6 +57,10 @@ class SavedModel:
         return dict(zip(self.elements, shifts.tolist(), strict=True))
 
     @property
+    def training_flags(self) -> Sequence[str]:
+        return ()
+
+    @property
     def stress_is_whole(self) -> bool:
         return True
 

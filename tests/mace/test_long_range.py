@@ -266,6 +266,11 @@ def test_finetune_carries_charges_into_the_model_file(polar_foundation, files, t
     assert np.std(found - labels) < 0.5 * np.std(before - labels)
 
 
+def test_check_proposes_the_kind_of_the_foundation_model(polar_foundation, files):
+    found = result_of("check", files.ethanols, f"--foundation={polar_foundation}")
+    assert "--model=PolarMACE" in str(found["notes"])
+
+
 REFUSED = {
     "a long-range foundation model without its kind": (
         ("--foundation_model={polar}",), "is a PolarMACE: add --model=PolarMACE",

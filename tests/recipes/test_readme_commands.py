@@ -37,6 +37,7 @@ EXACTLY = {
     "python -m recipes.benchmark.weak_terms --readme": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.descriptor_learning": "recipes/test_descriptor_learning.py",
     "python -m recipes.benchmark.tangent_cost --readme": "recipes/test_step_cost.py",
+    "python -m recipes.benchmark.tangent_cost --case large": "recipes/test_step_cost.py",
     "python -m recipes.benchmark.tangent_cost --error-bars --readme": "recipes/test_step_cost.py",
     "python -m recipes.benchmark.step_cost --device=cuda --size=foundation --readme": (
         "recipes/test_step_cost.py"
