@@ -33,7 +33,7 @@ from mace_weak.mace.kinds import (
     kind_of,
     require_library,
 )
-from mace_weak.structures import STATE, Prediction, batch_atoms, in_batches
+from mace_weak.structures import STATE, Prediction, bare, batch_atoms, in_batches
 
 MACE_OFF = {f"{size}_off": size for size in ("small", "medium", "large")}
 STATE_KEYS = KeySpecification(info_keys={name: name for name in STATE})
@@ -119,7 +119,7 @@ class SavedModel:
 def graphs_of(
     saved: SavedModel, frames: Sequence[Atoms], *, dtype: torch.dtype = torch.float64
 ) -> list[AtomicData]:
-    """Structures as MACE's models read them, without labels."""
+    """Structures as MACE's models read them: charge and spin too, and no labels."""
     calculator = saved.calculator
     table = AtomicNumberTable([int(number) for number in calculator.z_table.zs])
     previous = torch.get_default_dtype()
@@ -127,7 +127,7 @@ def graphs_of(
     try:
         return [
             AtomicData.from_config(
-                config_from_atoms(atoms, STATE_KEYS, head_name=calculator.head),
+                config_from_atoms(bare(atoms), STATE_KEYS, head_name=calculator.head),
                 z_table=table,
                 cutoff=saved.cutoff,
                 heads=calculator.available_heads,

@@ -237,6 +237,10 @@ def test_the_tangent_model_is_of_the_charged_structures(polar_foundation, frames
     found = parametric_model(saved, structures.frames).predicted(lambda done: None)
     expected = [energy for energy, _ in calculated(saved.calculator, ions)]
     np.testing.assert_allclose(found.energies, expected, atol=1e-8)
+    for atoms in ions:
+        atoms.info["charge"] = atoms.info.pop("total_charge")
+    again = parametric_model(saved, ions).predicted(lambda done: None)
+    np.testing.assert_allclose(again.energies, expected, atol=1e-8)
 
 
 @pytest.mark.slow
