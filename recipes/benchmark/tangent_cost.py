@@ -222,13 +222,11 @@ def main() -> None:
     if options.case:
         print(json.dumps(measured(options.case)))
         return
-    tables = {
-        "error bar cost": markdown_table(
-            BAR_HEADER, [error_bar_cost(size) for size in options.sizes]
-        ),
-    }
-    if not options.error_bars:
+    tables = {}
+    if not options.error_bars:  # first, as a new process counts the memory of the one that made it
         tables["tangent cost"] = markdown_table(HEADER, list(rows(options.foundation)))
+    bars = [error_bar_cost(size) for size in options.sizes]
+    tables["error bar cost"] = markdown_table(BAR_HEADER, bars)
     for marker, table in tables.items():
         text = with_versions(table, PACKAGES)
         print(text)

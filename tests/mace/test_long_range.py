@@ -30,7 +30,7 @@ from mace_weak.mace import kinds
 from mace_weak.mace.anchor import ModelPotential
 from mace_weak.mace.finetuning import parametric_model
 from mace_weak.mace.graphs import graph_of, replicated_graph, subset_of, whole_graph
-from mace_weak.mace.kinds import extra_inputs, kind_of, position_energy
+from mace_weak.mace.kinds import extra_inputs, position_energy
 from mace_weak.structures import Keys
 from mace_weak.tangent.potential import TangentPotential
 
@@ -241,33 +241,6 @@ def test_the_tangent_model_is_of_the_charged_structures(polar_foundation, frames
         atoms.info["charge"] = atoms.info.pop("total_charge")
     again = parametric_model(saved, ions).predicted(lambda done: None)
     np.testing.assert_allclose(again.energies, expected, atol=1e-8)
-
-
-@pytest.mark.slow
-def test_finetune_carries_charges_into_the_model_file(polar_foundation, files, tmp_path):
-    """Of labels that differ from the foundation model by the charge. MACE alone reads the file."""
-    calculator = load_model(str(polar_foundation)).calculator
-    known = []
-    for number, atoms in enumerate(read(files.ethanols, ":12")):
-        (ion,) = charged([atoms], float(number % 2))
-        ((energy, _),) = calculated(calculator, [ion])
-        ion.info["REF_energy"] = energy + 0.3 * ion.info["total_charge"]
-        known.append(ion)
-    train_file, out = tmp_path / "train.xyz", tmp_path / "tuned.model"
-    write(train_file, known)
-    result_of("finetune", polar_foundation, train_file, f"--out={out}")
-    lessons = read(tmp_path / "tuned.model.work" / "lessons.xyz", ":")
-    assert {atoms.info["total_charge"] for atoms in lessons} == {0.0, 1.0}
-    tuned = torch.load(out, weights_only=False)
-    assert kind_of(tuned) == "PolarMACE"
-    stock = MACECalculator(
-        models=tuned, device="cpu", model_type="PolarMACE",
-        info_keys={"total_charge": "total_charge"},
-    )  # fmt: skip
-    labels = np.array([atoms.info["REF_energy"] for atoms in known])
-    found = np.array([energy for energy, _ in calculated(stock, known)])
-    before = np.array([energy for energy, _ in calculated(calculator, known)])
-    assert np.std(found - labels) < 0.5 * np.std(before - labels)
 
 
 def test_check_proposes_the_kind_of_the_foundation_model(polar_foundation, files):

@@ -1,0 +1,1 @@
+"""Two molecules beyond the cutoff: a short-range and a long-range model."""
