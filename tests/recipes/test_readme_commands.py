@@ -23,8 +23,8 @@ EXACTLY = {
     "python -m recipes.quickstart.run": "recipes/test_quickstart.py",
     "python -m recipes.quickstart.run --host=nequip": "recipes/test_quickstart.py",
     "python -m recipes.selection.run --readme": "recipes/test_selection.py",
-    "python -m recipes.long_range.make_data": "recipes/test_long_range.py",
-    "python -m recipes.long_range.run --readme": "recipes/test_long_range.py",
+    "python -m recipes.long_range.make_data": "recipes/test_dimers.py",
+    "python -m recipes.long_range.run --readme": "recipes/test_dimers.py",
     "python -m recipes.benchmark.run learning_rates --data mine.xyz --energy-key energy "
     "--forces-key forces --foundation mace-model.model": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.run learning_rates --host nequip": "recipes/test_benchmark.py",
