@@ -175,12 +175,12 @@ def fit(
     atoms, labels = without_atoms(labels)  # all-electron energies would leave few digits
     coordinates = coordinates_of(model)
     plan = _Plan.of(model, labels, settings)
-    sketch = Sketch.of(coordinates.scale, size=SKETCH, seed=settings.seed)
+    sketch = Sketch.of(coordinates.scale, size=SKETCH, seed=settings.seed) if error_bars else None
     sketched: dict[int, Tensor] = {}
 
     def made(number: int) -> Tensor:
         rows = plan.rows_of(model, coordinates, number)
-        if error_bars:
+        if sketch:
             sketched[number] = sketch(rows).cpu()
         return rows
 
@@ -201,7 +201,7 @@ def fit(
     sizes = np.array(model.sizes)[np.isfinite(labels.energies)]
     account = Account.of(solution, sizes)
     posterior = None
-    if error_bars:
+    if sketch:
         features = torch.cat([sketched[number] for number in range(len(labels))]).numpy()
         posterior = Posterior.of(solution, plan.scaled(features[order]), seed=settings.seed)
     return Tangent(coordinates, change, atoms + solution.shifts, account, posterior), solution

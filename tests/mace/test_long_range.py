@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -18,21 +17,19 @@ from console import result_of
 from mace.calculators import MACECalculator
 from physics import HostPhysics, frames, system
 from predictions import calculated
-from tangent_physics import Parametric, TangentPhysics, moved_at_random, tangent_potential
-from test_potential import potential_of
-from test_tangent import parametric_of
+from tangent_physics import Parametric, TangentPhysics
+from test_potential import MaceHost
+from test_tangent import TangentHost, parametric_of
 from training import FINETUNE, POLAR, SCRATCH, train
 
 from mace_weak.command.finetune_files import read_training
 from mace_weak.command.models import load_model, predict
 from mace_weak.errors import WeakLossError
 from mace_weak.mace import kinds
-from mace_weak.mace.anchor import ModelPotential
 from mace_weak.mace.finetuning import parametric_model
 from mace_weak.mace.graphs import graph_of, replicated_graph, subset_of, whole_graph
 from mace_weak.mace.kinds import extra_inputs, position_energy
 from mace_weak.structures import Keys
-from mace_weak.tangent.potential import TangentPotential
 
 __all__ = ["frames", "system"]  # fixtures
 
@@ -61,35 +58,12 @@ def polar_copper(polar_copper_foundation) -> torch.nn.Module:
     return torch.load(polar_copper_foundation, weights_only=False)
 
 
-@dataclass
-class Polar:
-    """Long-range models, by what they know."""
-
-    molecules: torch.nn.Module
-    copper: torch.nn.Module
-
-    def model(self, frames: list[Atoms]) -> torch.nn.Module:
-        return self.copper if "Cu" in frames[0].symbols else self.molecules
-
-
-class PolarHost(Polar):
-    def potential(self, frames: list[Atoms]) -> ModelPotential:
-        model = self.model(frames)
-        return potential_of(model, batch_of(frames, model))
-
-
-class PolarTangentHost(Polar):
-    def potential(self, frames: list[Atoms]) -> TangentPotential:
-        own = parametric_of(self.model(frames), frames)
-        return tangent_potential(own, moved_at_random(own))
-
-
 class TestPolar(HostPhysics):
     beyond: ClassVar[float] = 1e-4
 
     @pytest.fixture
-    def host(self, polar, polar_copper) -> PolarHost:
-        return PolarHost(polar, polar_copper)
+    def host(self, polar, polar_copper) -> MaceHost:
+        return MaceHost(polar, polar_copper)
 
 
 class TestPolarTangent(HostPhysics, TangentPhysics):
@@ -98,8 +72,8 @@ class TestPolarTangent(HostPhysics, TangentPhysics):
     rounding: ClassVar[float] = 1e-7
 
     @pytest.fixture
-    def host(self, polar, polar_copper) -> PolarTangentHost:
-        return PolarTangentHost(polar, polar_copper)
+    def host(self, polar, polar_copper) -> TangentHost:
+        return TangentHost(polar, polar_copper)
 
     @pytest.fixture
     def parametric(self, polar) -> Parametric:
