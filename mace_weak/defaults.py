@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mace_weak.agreement import EnergyAgreement, energy_agreement
+from mace_weak.compositions import EnergyAgreement, energy_agreement
 from mace_weak.errors import WeakLossError
 from mace_weak.losses import FORCES, TANGENT_FORCES, TERMS, UNDERDETERMINED, loss_terms
 from mace_weak.options import AUTO, CONSTANT, LEARNING_RATE, WeakOptions
@@ -56,8 +56,8 @@ class Assessment:
         return (
             f"the anchor disagrees with your labels: it leaves {self.agreement}, so its surface is "
             "another one, and the weak terms hold on to it. Choose another anchor, or weak_anchor "
-            "none, or soften the foundation model first by a structure with forces (mace-weak "
-            "soften)"
+            "none, or correct the foundation model first: mace-weak finetune, with a structure "
+            "of high energy that has forces"
         )
 
     def __str__(self) -> str:

@@ -51,7 +51,7 @@ def filled_with_zeros(label: str, key: str, missing: int) -> Problem | None:
 
 def no_forces(forces: Sequence[np.ndarray]) -> Problem | None:
     """Forces (n_atoms, 3) of several structures that are all zero: by symmetry, or unknown."""
-    if len(forces) < 2 or any(own.any() for own in forces):
+    if len(forces) < 2 or any(one.any() for one in forces):
         return None
     return Problem(
         "the forces of all structures are zero",
@@ -63,7 +63,7 @@ def same_forces(forces: Sequence[np.ndarray]) -> Problem | None:
     """Forces (n_atoms, 3), not zero, that several structures have in common."""
     if len(forces) < 2 or not forces[0].any():
         return None
-    if any(not np.array_equal(own, forces[0]) for own in forces[1:]):
+    if any(not np.array_equal(one, forces[0]) for one in forces[1:]):
         return None
     return Problem(
         "all structures have the same forces", "write those of each structure, or remove them"

@@ -8,8 +8,10 @@ what each structure adds to the loss.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,14 +76,14 @@ class Subset:
     @classmethod
     def of(cls, rows: Sequence[int], sizes: Sequence[int], device: torch.device) -> Subset:
         """``rows`` of a batch whose structures have ``sizes`` atoms."""
-        own = [sizes[row] for row in rows]
+        chosen = [sizes[row] for row in rows]
         if len(rows) == len(sizes):
-            return cls(rows, own, len(sizes))
+            return cls(rows, chosen, len(sizes))
         ends = [0]
         for size in sizes:
             ends.append(ends[-1] + size)
         return cls(
-            rows, own, len(sizes),
+            rows, chosen, len(sizes),
             structures=torch.tensor(rows, dtype=torch.int64).to(device, non_blocking=True),
             atoms=indices(ends, rows, device),
         )  # fmt: skip
@@ -232,3 +234,49 @@ def _force_error(model: Potential, reference: Potential) -> Tensor:
     if forces is None or expected is None:
         raise ValueError("adversarial displacements need the forces")
     return (forces - expected).detach()
+
+
+class Stopwatch:
+    """Adds up the intervals between ``start`` and ``stop``, in seconds.
+
+    On CUDA the marks are events on the stream, read only when ``seconds`` is asked for, so timing
+    never makes the host wait in the middle of a step.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._begun: Any = None
+        self._intervals: list[tuple[Any, Any]] = []
+
+    def start(self, *_: object) -> None:
+        self._begun = self._mark()
+
+    def stop(self, *_: object) -> None:
+        if self._begun is not None:
+            self._intervals.append((self._begun, self._mark()))
+            self._begun = None
+
+    def time_backward_from(self, last: Tensor) -> None:
+        """Time the backward pass from ``last``, which was computed last."""
+        if last.requires_grad:
+            last.register_hook(self.start)
+
+    def time_backward_to(self, first: Tensor) -> None:
+        """Time the backward pass to ``first``, a leaf."""
+        first.register_hook(self.stop)
+
+    def seconds(self) -> float:
+        """The time so far; the watch starts again from zero."""
+        intervals, self._intervals = self._intervals, []
+        if not self._cuda:
+            return sum(end - begin for begin, end in intervals)
+        if intervals:
+            intervals[-1][1].synchronize()
+        return 1e-3 * sum(begin.elapsed_time(end) for begin, end in intervals)
+
+    def _mark(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event

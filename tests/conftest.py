@@ -20,6 +20,11 @@ def pytest_report_header() -> str:
     return f"hosts whose tests can run here: {hosts}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The recipes first: theirs are the longest tests, and at the end other workers would wait."""
+    items.sort(key=lambda item: "recipes" not in item.path.parts)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         pytest.skip("no CUDA device")

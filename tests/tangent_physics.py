@@ -21,10 +21,16 @@ from mace_weak.errors import WeakLossError
 from mace_weak.tangent.error_bars import ErrorBars
 from mace_weak.tangent.evidence import Choice
 from mace_weak.tangent.fit import Account, Settings, Tangent, fit
-from mace_weak.tangent.gradients import Coordinates, Features, coordinates_of, force_rows, scales_of
+from mace_weak.tangent.gradients import (
+    Coordinates,
+    Features,
+    TangentPotential,
+    coordinates_of,
+    force_rows,
+    scales_of,
+)
 from mace_weak.tangent.labels import Labels
-from mace_weak.tangent.potential import TangentPotential
-from mace_weak.tangent.rows import PLACES_PER_ROW
+from mace_weak.tangent.prior import PLACES_PER_ROW
 from mace_weak.tangent.storage import fingerprint, load, save, solved
 
 Parametric = Callable[[list[Atoms]], Any]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mace_weak.agreement import KNOWN
+from mace_weak.compositions import KNOWN
 from mace_weak.defaults import (
     ENOUGH,
     Situation,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mace_weak.agreement import FEWEST, VARIED, EnergyAgreement, energy_agreement, proportion
+from mace_weak.compositions import FEWEST, VARIED, EnergyAgreement, energy_agreement, proportion
 
 WATER = [[2.0, 1.0]]
 GENERATOR = np.random.default_rng(1)

@@ -235,43 +235,6 @@ def evaluate(
 
 
 @app.command()
-def soften(
-    model: Annotated[str, typer.Argument(help="Model file of MACE or NequIP (not compiled).")],
-    data: Annotated[Path, typer.Argument(help="Structures with energies and forces.")],
-    index: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Number of the structure in the file, from 0. [default: highest energy]"
-        ),
-    ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Steps, of one structure each.")] = 50,
-    lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = 0.001,
-    out: Annotated[
-        Path, typer.Option(help="New folder for the model, its structure and a figure.")
-    ] = Path("softened"),
-    energy_key: EnergyKey = ENERGY_KEY,
-    forces_key: ForcesKey = FORCES_KEY,
-    device: Device = "cpu",
-    as_json: AsJson = False,
-) -> None:
-    """Correct a soft potential: fine-tune on one structure, compare the force slope on all others.
-
-    After Deng et al., arXiv:2405.07105. The structure is that of the highest energy per atom
-    beyond what its composition explains.
-
-    Example: [bold]mace-weak soften foundation.model labelled.xyz --out softened[/]
-    """
-    from mace_weak.command.soften import Settings, soften_model
-    from mace_weak.structures import Keys
-
-    require_writable(out.parent, folder=True)
-    settings = Settings(
-        keys=Keys(energy_key, forces_key), index=index, epochs=epochs, lr=lr, device=device, out=out
-    )
-    raise typer.Exit(show(soften_model(model, data, settings), as_json=as_json))
-
-
-@app.command()
 def report(
     runs: Annotated[
         list[Path],

@@ -11,11 +11,19 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from ase.units import Bohr, Hartree, kcal, kJ, mol
 
-from mace_weak.agreement import FEWEST, VARIED, EnergyAgreement, energy_agreement, proportion
 from mace_weak.command.models import Model, predict
 from mace_weak.command.output import Finding, progress
 from mace_weak.command.survey import Labelled, Survey
-from mace_weak.compositions import AtomFit, counts_of, fit_atoms
+from mace_weak.compositions import (
+    FEWEST,
+    VARIED,
+    AtomFit,
+    EnergyAgreement,
+    counts_of,
+    energy_agreement,
+    fit_atoms,
+    proportion,
+)
 from mace_weak.structures import Prediction, evenly
 
 ENERGY_UNITS = {
@@ -237,8 +245,8 @@ def check_energies(comparison: Comparison) -> Iterator[Finding]:
     elif comparison.comparable and comparison.agreement.another_surface:
         yield Finding(
             f"the foundation model leaves {comparison.agreement}: it disagrees with your labels",
-            "train without an anchor, or correct the model first by a structure with forces "
-            "(mace-weak soften), or choose another foundation model",
+            "choose another foundation model, train without an anchor, or add a structure of high "
+            "energy with forces",
         )
 
 

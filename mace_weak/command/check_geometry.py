@@ -9,9 +9,9 @@ from ase import Atoms
 from ase.geometry import find_mic
 from scipy.spatial.transform import Rotation
 
-from mace_weak.agreement import proportion
 from mace_weak.command.output import Finding
 from mace_weak.command.survey import Labelled, Survey, fingerprint, nearest, pairs_of
+from mace_weak.compositions import proportion
 
 SAME = 1e-3  # Å, root mean square difference of the distances between atoms
 LEAK = 1e-2  # Å; vibrations at room temperature move atoms by 0.1 Å

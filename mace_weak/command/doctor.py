@@ -45,7 +45,7 @@ NEQUIP_PROOF = """
 import nequip.train
 from hydra.utils import get_class
 from nequip.data import get_field_type
-from mace_weak.nequip.fields import STRUCTURE
+from mace_weak.nequip import STRUCTURE
 from mace_weak.nequip.train import LOSS_CLASSES
 get_field_type(STRUCTURE)
 print(*(name for kind, name in LOSS_CLASSES.items() if get_class("mace_weak.nequip.train." + kind)))

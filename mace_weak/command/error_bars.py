@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from mace_weak.command.hosts import Parametric, finetuning_host
 from mace_weak.command.model_errors import Predicted, rmse
-from mace_weak.command.models import Model, load_model
+from mace_weak.command.models import Model, Parametric, finetuning_host, load_model
 from mace_weak.command.output import Finding, Table, progress
 from mace_weak.errors import WeakLossError
 from mace_weak.tangent.error_bars import ErrorBars, Spread
@@ -84,9 +83,9 @@ class Estimator:
     def spreads(self, frames: Sequence[Atoms], *, forces: bool = True) -> Iterator[Spread]:
         """Standard deviations for structures in their order."""
         model: Parametric = self.host.parametric_model(self.saved, frames)
-        own, counts = self.bars.on(model), model.counts
+        bars, counts = self.bars.on(model), model.counts
         for number in range(len(frames)):
-            yield own.spread(number, counts[number], forces=forces)
+            yield bars.spread(number, counts[number], forces=forces)
 
 
 @dataclass(frozen=True)

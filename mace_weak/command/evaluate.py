@@ -144,7 +144,7 @@ def soft(structures: Sequence[Predicted]) -> Iterator[Finding]:
             f"the model is too {what}: predicted forces are {slope:.3f}"
             + ("" if np.isnan(uncertainty) else f" ± {uncertainty:.3f}")
             + " of the reference",
-            "add a structure of high energy with forces to the training (mace-weak soften)",
+            "add a structure of high energy with forces to the training",
         )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mace_weak.agreement import EnergyAgreement, energy_agreement
 from mace_weak.command.arguments import TYPE_KEY
 from mace_weak.command.check import FINETUNE, check_data
 from mace_weak.command.error_bars import (
@@ -33,11 +32,20 @@ from mace_weak.command.finetune_files import (
     write_labels,
     write_lessons,
 )
-from mace_weak.command.hosts import Host, Parametric, finetuning_host, named_by_host, run_trainer
 from mace_weak.command.model_errors import error_tables, predict_all
-from mace_weak.command.models import Model, load_model, reading
+from mace_weak.command.models import (
+    Host,
+    Model,
+    Parametric,
+    finetuning_host,
+    load_model,
+    named_by_host,
+    reading,
+    run_trainer,
+)
 from mace_weak.command.output import Finding, Result, Table, counter, time_table
 from mace_weak.command.survey import survey
+from mace_weak.compositions import EnergyAgreement, energy_agreement
 from mace_weak.losses import FORCES, SPATIAL, TAYLOR
 from mace_weak.structures import Keys, evenly, is_isolated_atom, read_structures
 from mace_weak.tangent.fit import SETTLED, SETTLED_ANEW, Account, Settings, Tangent
@@ -47,6 +55,7 @@ from mace_weak.tangent.teaching import COPIES, Schedule, Task, training_on_label
 
 SOLUTION, OUTPUT = "solution.npz", "training.txt"
 PROBED = 10  # test structures whose error bars are computed, as each component takes a gradient
+FEW = 5  # structures
 CPU_MEMORY = 4.0  # GB
 GPU_SHARE = 0.75
 WORDS = {
@@ -165,6 +174,7 @@ class Finetuning:
                 save_error_bars(self.request.out, tangent, model, device=self.request.device)
             )
             result.findings += misspecified(tangent.account)
+            result.findings += hold_nearby(len(frames))
         result.tables += [chosen_table(tangent.account), expected_table(tangent.account, decided)]
         if self.request.test is not None:
             self.tested(self.request.test, result, error_bars=decided is None)
@@ -318,6 +328,17 @@ def misspecified(account: Account) -> Iterator[Finding]:
             f"each energy is predicted from the others with {ratio:.2g} times the error to expect: "
             "a linear correction of the foundation model does not suit these labels",
             "take the expected errors as lower bounds; look for outliers by mace-weak check",
+        )
+
+
+def hold_nearby(n_structures: int) -> Iterator[Finding]:
+    """Few structures, of which the errors to expect say nothing of others."""
+    if n_structures < FEW:
+        yield Finding(
+            f"there are few labelled structures ({n_structures}): the errors to expect hold near "
+            "them, and the model may become worse elsewhere",
+            "see the error bars of other structures, which need no labels: mace-weak evaluate "
+            "MODEL STRUCTURES",
         )
 
 

@@ -19,11 +19,11 @@ from ase.io import write
 from mace_weak.command.output import require_new, timed
 from mace_weak.errors import WeakLossError
 from mace_weak.keys import ENERGY_KEY, FORCES_KEY
-from mace_weak.replacing import replacing
 from mace_weak.structures import Keys, bare, evenly, is_isolated_atom, read_labelled
 from mace_weak.tangent.fit import Tangent
 from mace_weak.tangent.gradients import Model
 from mace_weak.tangent.labels import Labels, Predicted, without_atoms
+from mace_weak.tangent.storage import replacing
 from mace_weak.tangent.teaching import LessonPlan, lessons
 
 MARK = "finetune.json"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +16,23 @@ from ase import Atoms
 from ase.io import write
 from sklearn.cluster import DBSCAN
 
-from mace_weak.command.hosts import finetuning_host
-from mace_weak.command.models import load_model, reading, require_elements
+from mace_weak.command.models import (
+    Model,
+    Parametric,
+    finetuning_host,
+    load_model,
+    reading,
+    require_elements,
+)
 from mace_weak.command.output import Finding, Result, Table, as_text, progress
+from mace_weak.compositions import counts_of, elements_of
 from mace_weak.errors import WeakLossError
 from mace_weak.structures import evenly, is_isolated_atom, read_structures
-from mace_weak.tangent.picking import Picked, PoolFeatures, pick, pool_features
+from mace_weak.tangent.picking import Gradients, Picked, PoolFeatures, pick
+from mace_weak.tangent.storage import replacing
 
 MOST = 5000  # candidates
+BLOCK = 1000  # structures whose gradients are kept in one file
 PROBED = 500  # structures whose forces are to be settled, evenly out of the pool
 DRAWS = 20  # random choices to compare with
 PROJECTIONS = 8  # by which copies are found
@@ -65,7 +78,8 @@ def select_for_forces(
 ) -> Result:  # fmt: skip
     """Choose ``n`` structures of a file and write them; what they leave open, and random ones.
 
-    Of more than ``most`` structures, so many at random are candidates.
+    Of more than ``most`` structures, so many at random are candidates. Their gradients are kept
+    beside ``out`` until it is written, so that a call that was stopped goes on when repeated.
 
     Raises:
         WeakLossError: if a file cannot be read, has unknown elements, or too few structures.
@@ -74,6 +88,7 @@ def select_for_forces(
     pool = [(number, atoms) for number, atoms in _numbered(path)]
     if not pool:
         raise WeakLossError(f"'{path}' has only isolated atoms: name a file of structures")
+    require_enough(n, len(pool), f"in '{path}'")
     generator = np.random.default_rng(seed)
     if len(pool) > most:
         result.notes.append(
@@ -82,7 +97,8 @@ def select_for_forces(
         places = np.sort(generator.choice(len(pool), most, replace=False))
         pool = [pool[place] for place in places]
     known = [atoms for _, atoms in _numbered(labelled)] if labelled else []
-    found = candidates(pool, known, model=model, seed=seed, device=device)
+    work = out.with_name(f"{out.name}.gradients")
+    found = candidates(pool, known, model=model, seed=seed, device=device, work=work)
     available = int(found.allowed.sum())
     require_enough(n, available, "that differ, labelled ones left out")
     # one by one, so that the first of more are the choice of fewer
@@ -93,7 +109,9 @@ def select_for_forces(
     result.tables.append(forces_table(found, n, chosen, generator, result))
     copies = found.numbers[~found.allowed[: len(found.numbers)]]
     result.findings += repeated(copies)
-    return written(path, found.numbers[chosen.numbers[:n]], out, result)
+    result = written(path, found.numbers[chosen.numbers[:n]], out, result)
+    shutil.rmtree(work)
+    return result
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, Atoms]]:
@@ -110,27 +128,76 @@ def candidates(
     model: str,
     seed: int,
     device: str,
+    work: Path,
 ) -> Candidates:
     """The pool's structures and the labelled ones, described by a foundation model's gradients."""
     frames = [*(atoms for _, atoms in pool), *known]
-    host = finetuning_host(model)
-    with tempfile.TemporaryDirectory() as folder:
-        with reading(model):
-            file = host.save_foundation(model, Path(folder), head=None, device=device)
-        saved = load_model(str(file), device=device)
-        for atoms in frames:
-            require_elements(saved, atoms)
-        parametric = host.parametric_model(saved, frames)
-        features = pool_features(
-            parametric, parametric.counts, probed=evenly(range(len(pool)), PROBED), seed=seed,
-            watch=progress,
-        )  # fmt: skip
+    probed = evenly(range(len(pool)), PROBED)
+    with foundation_model(model, device=device) as saved:
+        parts = list(in_blocks(saved, model, frames, probed, seed=seed, work=work))
+    features = PoolFeatures.of(parts, counts_of(frames, elements_of(frames)))
     count = len(pool)
     allowed = np.ones(len(frames), dtype=bool)
     allowed[count:] = False
     first = np.concatenate([features.energies[count:], features.energies[:count]])
     allowed[:count] = ~duplicates(projections(first))[len(known) :]
     return Candidates(np.array([number for number, _ in pool]), features, allowed)
+
+
+@contextmanager
+def foundation_model(model: str, *, device: str) -> Iterator[Model]:
+    """The model that a fine-tuning would start from."""
+    with tempfile.TemporaryDirectory() as folder:
+        with reading(model):
+            host = finetuning_host(model)
+            file = host.save_foundation(model, Path(folder), head=None, device=device)
+        yield load_model(str(file), device=device)
+
+
+def in_blocks(
+    saved: Model,
+    name: str,
+    frames: Sequence[Atoms],
+    probed: Sequence[int],
+    *,
+    seed: int,
+    work: Path,
+) -> Iterator[Gradients]:
+    """Gradients of the structures in their order, and of forces of the ``probed`` ones.
+
+    Raises:
+        WeakLossError: if there is an element that the model does not know.
+    """
+    for atoms in frames:
+        require_elements(saved, atoms)
+    starts = range(0, len(frames), BLOCK)
+    for place, start in enumerate(starts, start=1):
+        model = finetuning_host(name).parametric_model(saved, frames[start : start + BLOCK])
+        within = [number - start for number in probed if start <= number < start + BLOCK]
+        which = f", block {place} of {len(starts)}" if len(starts) > 1 else ""
+        yield block_gradients(model, within, seed=seed, work=work, which=which)
+
+
+def block_gradients(
+    model: Parametric, probed: Sequence[int], *, seed: int, work: Path, which: str
+) -> Gradients:
+    """Gradients of some structures: those of an earlier call, or computed, and kept in ``work``."""
+    digest = hashlib.sha256(json.dumps([list(model.keys), list(probed), seed]).encode())
+    for name, tensor in model.state.items():
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    path = work / f"{digest.hexdigest()}.npz"
+    if path.is_file():
+        with np.load(path) as kept:
+            return Gradients(kept["energies"], kept["forces"])
+
+    def watch(steps: Iterable[int], what: str) -> Iterator[int]:
+        return progress(steps, what + which, total=len(model.sizes))
+
+    found = Gradients.of(model, probed=set(probed), seed=seed, watch=watch)
+    work.mkdir(exist_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, energies=found.energies, forces=found.forces)
+    return found
 
 
 def projections(rows: np.ndarray) -> np.ndarray:
@@ -155,25 +222,27 @@ def forces_table(
     found: Candidates, n: int, chosen: Picked, generator: np.random.Generator, result: Result
 ) -> Table:
     """Force errors to expect, over the foundation model's, against the number of structures."""
-    free, own = np.flatnonzero(found.allowed), chosen.left
+    free, expected = np.flatnonzero(found.allowed), chosen.left
     most = len(chosen.numbers)
 
     def at_random() -> list[float]:
-        order = generator.choice(free, most, replace=False).tolist()
-        return pick(found.features, most, known=found.known, order=order).left
+        drawn = generator.choice(free, most, replace=False)
+        features = found.features.only([*drawn, *found.known])
+        known = range(most, len(features.energies))
+        return pick(features, most, known=known, order=range(most)).left
 
     draws = np.array([at_random() for _ in progress(range(DRAWS), "comparing")])
     mean, spread = draws.mean(axis=0), draws.std(axis=0)
-    if mean[n] - own[n] <= spread[n] + ROUNDING:
+    if mean[n] - expected[n] <= spread[n] + ROUNDING:
         result.findings.append(
             Finding(
-                f"the choice is no better than a random one: it leaves {as_text(own[n])} of the "
-                f"force error, random ones {as_text(mean[n])} ± {as_text(spread[n])}",
+                f"the choice is no better than a random one: it leaves {as_text(expected[n])} of "
+                f"the force error, random ones {as_text(mean[n])} ± {as_text(spread[n])}",
                 "choose fewer, or from a pool of more variety",
             )
         )
     counts = sorted({0, max(1, n // 4), max(1, n // 2), n, most})
-    rows = [[count, own[count], float(mean[count]), float(spread[count])] for count in counts]
+    rows = [[count, expected[count], float(mean[count]), float(spread[count])] for count in counts]
     return Table("Force error to expect, over the foundation model's", COLUMNS, rows)
 
 

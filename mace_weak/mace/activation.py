@@ -12,6 +12,14 @@ import sys
 from types import ModuleType
 
 OPT_OUT = "MACE_WEAK_ACTIVATE"
+PACKAGE = "mace.tools"  # has the functions of its modules under its own name, too
+WRAPPED_MODULES = (
+    "mace.tools.arg_parser",
+    "mace.tools.arg_parser_tools",
+    "mace.tools.model_script_utils",
+    "mace.tools.scripts_utils",
+    "mace.tools.train",
+)
 
 
 def arm() -> None:
@@ -47,13 +55,3 @@ def _wrap(_: ModuleType) -> None:
         wrap_module(module)
     if PACKAGE in sys.modules:
         rebind(sys.modules[PACKAGE], loaded)
-
-
-PACKAGE = "mace.tools"  # has the functions of its modules under its own name, too
-WRAPPED_MODULES = (
-    "mace.tools.arg_parser",
-    "mace.tools.arg_parser_tools",
-    "mace.tools.model_script_utils",
-    "mace.tools.scripts_utils",
-    "mace.tools.train",
-)

@@ -1,13 +1,18 @@
-"""MACE models as potentials of the core, and the anchor: a frozen one that the terms refer to."""
+"""MACE models as potentials of the core, and the anchor: a frozen one that the terms refer to.
+
+A fine-tuned model has atomic energies of the new level of theory; the anchor keeps its own.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor
@@ -16,7 +21,9 @@ from mace_weak.errors import WeakLossError
 from mace_weak.mace.graphs import Graph, replicated_graph
 from mace_weak.mace.kinds import position_energy
 from mace_weak.potentials import Potential, Sample
-from mace_weak.timing import Stopwatch
+from mace_weak.step import Stopwatch
+
+NOTABLE = 1e-3  # eV
 
 
 @dataclass
@@ -164,14 +171,56 @@ def make_anchor(
 
 
 def _head_map(
-    own: Sequence[str], training_heads: Sequence[str], weak_heads: Sequence[str]
+    anchor_heads: Sequence[str], training_heads: Sequence[str], weak_heads: Sequence[str]
 ) -> list[int]:
-    if len(own) == 1:
+    if len(anchor_heads) == 1:
         return [0] * len(training_heads)
-    unknown = [head for head in weak_heads if head not in own]
+    unknown = [head for head in weak_heads if head not in anchor_heads]
     if unknown:
         raise WeakLossError(
-            f"the anchor has the heads {', '.join(own)}, but not {', '.join(unknown)}: choose an "
-            "anchor with one head or with the heads of the training"
+            f"the anchor has the heads {', '.join(anchor_heads)}, but not "
+            f"{', '.join(unknown)}: choose an anchor with one head or with the heads of the "
+            "training"
         )
-    return [own.index(head) if head in own else 0 for head in training_heads]
+    return [anchor_heads.index(head) if head in anchor_heads else 0 for head in training_heads]
+
+
+def take_atomic_energies(model: torch.nn.Module, asked: np.ndarray) -> None:
+    """Let ``model`` have these energies of the atoms, (n_heads, n_elements) in eV.
+
+    MACE 0.3.16 copies all of a foundation model that has the shape of the new one's, and so its
+    energies of the atoms too, if both know the same number of elements and have the same number of
+    heads: ``--E0s`` is ignored then.
+    """
+    energies = _energies_of(model)
+    wanted = torch.as_tensor(asked).to(energies).reshape(energies.shape)
+    if (wanted - energies).abs().max() > NOTABLE:
+        logging.info(
+            "Weak losses: the model has the energies of the atoms of --E0s, and not the foundation "
+            "model's, which MACE silently takes where it has as many elements as the data"
+        )
+    energies.copy_(wanted)
+
+
+def asked_for(built: Mapping[str, Any]) -> np.ndarray:
+    """What ``--E0s`` asks for, from the arguments of MACE's ``configure_model``.
+
+    With ``--foundation_model_elements=True`` that does not cover the elements that the data of a
+    head lack. MACE gives these 0 eV; here they have the foundation model's energies.
+    """
+    asked = np.array(built["atomic_energies"], ndmin=2)
+    foundation = built.get("model_foundation")
+    if foundation is None:
+        return asked
+    energies = np.atleast_2d(_energies_of(foundation).cpu().numpy())[0]
+    known = dict(zip(foundation.get_buffer("atomic_numbers").tolist(), energies, strict=True))
+    for config in built.get("head_configs") or ():
+        row = asked[built["heads"].index(config.head_name)]
+        for place, number in enumerate(built["z_table"].zs):
+            if row[place] == 0 and number not in config.atomic_numbers:
+                row[place] = known.get(number, 0.0)
+    return asked
+
+
+def _energies_of(model: torch.nn.Module) -> torch.Tensor:
+    return model.get_submodule("atomic_energies_fn").get_buffer("atomic_energies")

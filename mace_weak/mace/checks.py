@@ -87,7 +87,7 @@ class LabelledFrames:
             asdict(keys),
             self.isolated,
             elements=elements,
-            counts=np.array([[own[symbol] for symbol in elements] for own in self.compositions]),
+            counts=np.array([[one[symbol] for symbol in elements] for one in self.compositions]),
             totals=np.array(self.energies),
             dtype=dtype,
         )
@@ -195,10 +195,10 @@ def _heads(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 def _keys_of(args: argparse.Namespace, settings: Mapping[str, Any]) -> Keys:
     """The names of a head's labels, which MACE takes from its settings rather than the flags."""
-    own = {**settings.get("info_keys", {}), **settings.get("arrays_keys", {})}
+    keys = {**settings.get("info_keys", {}), **settings.get("arrays_keys", {})}
     return Keys(
         **{
-            label: own.get(label, settings.get(f"{label}_key", getattr(args, f"{label}_key")))
+            label: keys.get(label, settings.get(f"{label}_key", getattr(args, f"{label}_key")))
             for label in LABELS
         }
     )

@@ -15,7 +15,7 @@ from mace_weak.errors import WeakLossError
 from mace_weak.mace.kinds import kind_of, require_finetunable
 from mace_weak.mace.saved import SavedModel, graphs_of, raw_model
 from mace_weak.mace.tangent import ParametricModel
-from mace_weak.replacing import replacing
+from mace_weak.tangent.storage import replacing
 from mace_weak.tangent.teaching import Task, distilling
 
 __all__ = ["distilling"]  # one of what the command needs

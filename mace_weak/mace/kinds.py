@@ -69,16 +69,16 @@ def require_finetunable(model: torch.nn.Module, path: str, *, kind: str) -> None
     Raises:
         WeakLossError: if it cannot.
     """
-    own = kind_of(model)
-    if own in LONG_RANGE and own != kind:
-        raise WeakLossError(f"'{path}' is a {own}: add --model={own}")
-    if kind in LONG_RANGE and own != kind:
+    found = kind_of(model)
+    if found in LONG_RANGE and found != kind:
+        raise WeakLossError(f"'{path}' is a {found}: add --model={found}")
+    if kind in LONG_RANGE and found != kind:
         raise WeakLossError(
-            f"MACE cannot begin a {kind} from a {own}: train it from scratch, with "
+            f"MACE cannot begin a {kind} from a {found}: train it from scratch, with "
             f"--weak_anchor={path} in place of --foundation_model"
         )
     blocks = {type(block).__name__ for block in getattr(model, "interactions", ())}
-    if own == POLAR and blocks - set(TRANSFERRED):
+    if found == POLAR and blocks - set(TRANSFERRED):
         raise WeakLossError(
             f"MACE 0.3.16 cannot fine-tune a {POLAR} with interactions of {', '.join(blocks)}: it "
             f"transfers the weights of {', '.join(TRANSFERRED)} only"

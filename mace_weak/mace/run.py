@@ -14,8 +14,13 @@ import torch
 
 from mace_weak.defaults import Situation, assess, resolve, resolved_order
 from mace_weak.errors import WeakLossError, one_line_errors
-from mace_weak.mace.anchor import Anchor, load_anchor_model, make_anchor
-from mace_weak.mace.atomic_energies import asked_for, take_atomic_energies
+from mace_weak.mace.anchor import (
+    Anchor,
+    asked_for,
+    load_anchor_model,
+    make_anchor,
+    take_atomic_energies,
+)
 from mace_weak.mace.checks import (
     REPLAY_HEAD,
     check_accelerated,
@@ -24,13 +29,12 @@ from mace_weak.mace.checks import (
     refuse_beside_tangent,
 )
 from mace_weak.mace.dataset import prepare_training_set, summaries
-from mace_weak.mace.ledger import Bridge, Ledger, ReportingLogger
-from mace_weak.mace.loss import WeakLoss
+from mace_weak.mace.loss import Bridge, Ledger, ReportingLogger, WeakLoss
 from mace_weak.mace.tangent import TangentAnchor, solved_anchor
 from mace_weak.options import AUTO, NONE, TANGENT, WeakOptions
 from mace_weak.schedule import WeakSchedule, learning_rate_of
+from mace_weak.step import Stopwatch
 from mace_weak.tangent.fit import Settings
-from mace_weak.timing import Stopwatch
 
 
 class WeakSession:
@@ -95,8 +99,8 @@ class WeakSession:
         atomic_numbers: list[int],
         r_max: float,
     ) -> Anchor | None:
-        own = self.options.anchor in (AUTO, TANGENT)
-        model = foundation if own else self.anchor_model
+        from_foundation = self.options.anchor in (AUTO, TANGENT)
+        model = foundation if from_foundation else self.anchor_model
         if model is None:
             return None
         return make_anchor(

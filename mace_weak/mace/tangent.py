@@ -21,9 +21,8 @@ from mace_weak.mace.graphs import Graph, replicated_graph, whole_graph
 from mace_weak.mace.kinds import extra_inputs, position_energy
 from mace_weak.potentials import Sample
 from mace_weak.tangent.fit import Settings, Tangent
-from mace_weak.tangent.gradients import in_float64
+from mace_weak.tangent.gradients import FrozenTangent, in_float64
 from mace_weak.tangent.labels import Labels, Predicted
-from mace_weak.tangent.potential import FrozenTangent
 from mace_weak.tangent.storage import solved
 
 PER_BATCH = 16  # structures, where nothing is differentiated by parameters
@@ -69,7 +68,9 @@ class ParametricModel:
         self.device = device
         self.adapt = adapt
         named = {
-            name: own for name, own in self.model.named_parameters() if own.is_floating_point()
+            name: value
+            for name, value in self.model.named_parameters()
+            if value.is_floating_point()
         }
         self.names, self.parameters = list(named), list(named.values())
         structures = [dataset[number] for number in range(len(dataset))]
@@ -88,7 +89,7 @@ class ParametricModel:
     def counts(self) -> np.ndarray:
         """Numbers of atoms of each of the model's elements (n_structures, n_elements)."""
         attributes = [self.dataset[number]["node_attrs"] for number in range(len(self.sizes))]
-        return np.stack([own.sum(dim=0).round().cpu().numpy() for own in attributes])
+        return np.stack([one.sum(dim=0).round().cpu().numpy() for one in attributes])
 
     def predicted(self, progress: Callable[[int], None]) -> Predicted:
         """Energies and forces of all structures; ``progress`` is called with how many are done."""
@@ -136,8 +137,8 @@ class TangentAnchor:
 
     def potential(self, graph: Graph, at_rest: Sample) -> FrozenTangent:
         """The tangent model on ``graph``, a graph of the training."""
-        own = self.foundation.adapted(in_float64(graph))
-        surface = ModelSurface(self.parametric.model, own)
+        adapted = self.foundation.adapted(in_float64(graph))
+        surface = ModelSurface(self.parametric.model, adapted)
         potential = self.tangent.on(surface, self.parametric.parameters)
         return FrozenTangent(potential, at_rest, graph["positions"].dtype)
 

@@ -1,41 +1,108 @@
-"""Wrappers around the few functions of stock MACE that a plug-in loss concerns.
+"""Plug-in losses for stock MACE: their entry points, and wrappers around the functions concerned.
 
-They do what the patch in ``patches/mace`` does inside MACE; a MACE so patched is left alone.
-The session of the run is the one piece of state, since MACE's functions do not pass it on.
+Any package may declare an entry point in the group ``mace.losses``; its name becomes a value of
+``--loss`` and its object follows ``LossPlugin``. The wrappers do what the patch in ``patches/mace``
+does inside MACE; a MACE so patched is left alone. The session of the run is the one piece of state,
+since MACE's functions do not pass it on.
 """
 
 from __future__ import annotations
 
+import argparse
 import inspect
 from collections.abc import Callable, Iterable
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 import wrapt
 
 from mace_weak.errors import WeakLossError
-from mace_weak.mace import registry
 from mace_weak.versions import MACE, require_supported
 
+GROUP = "mace.losses"
 PATCH_MODULE = "loss_plugins.py"  # which the patch adds beside the modules concerned
+
+
+class LossSession(Protocol):
+    """One training run with a plug-in loss."""
+
+    def wrap_loss(self, supervised: torch.nn.Module) -> torch.nn.Module:
+        """The loss to train with, around MACE's own; called for each stage.
+
+        The module may have ``validation_loss``, used in its place in evaluations, and
+        ``set_epoch``, called before each epoch.
+        """
+
+    def model_built(self, model: torch.nn.Module, **built: Any) -> None:
+        """Called with the model and the arguments of ``configure_model``."""
+
+    def training(self, train: Callable[..., None]) -> Callable[..., None]:
+        """``mace.tools.train``, prepared for this run."""
+
+
+class LossPlugin(Protocol):
+    """A member of the group."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the plug-in's options; called once per member, so it may find them there."""
+
+    def start(self, args: argparse.Namespace) -> LossSession:
+        """Begin a run with this plug-in, before MACE does anything else.
+
+        Checks ``args``, and sets ``args.loss`` to MACE's supervised loss underneath, which MACE
+        itself then builds and treats as its own.
+        """
+
+    def refuse_unused(self, args: argparse.Namespace) -> None:
+        """Called when another loss is chosen: refuse options that would have no effect."""
+
+
+@cache
+def plugins() -> dict[str, LossPlugin]:
+    """The installed plug-ins by name; of equal names the first counts."""
+    found: dict[str, LossPlugin] = {}
+    for entry_point in entry_points(group=GROUP):
+        if entry_point.name not in found:
+            found[entry_point.name] = entry_point.load()
+    return found
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Offer the plug-ins' names as values of ``--loss``, and their options."""
+    loss = next(action for action in parser._actions if action.dest == "loss")
+    loss.choices = list(dict.fromkeys([*(loss.choices or ()), *plugins()]))
+    for plugin in plugins().values():
+        plugin.add_arguments(parser)
+
+
+def start_session(args: argparse.Namespace) -> LossSession | None:
+    """The session of the plug-in that ``args.loss`` names, or None for MACE's own losses."""
+    if args.loss in plugins():
+        return plugins()[args.loss].start(args)
+    for plugin in plugins().values():
+        plugin.refuse_unused(args)
+    return None
 
 
 class _Run:
     """The session of the training run of this process, from ``check_args`` on."""
 
-    session: registry.LossSession | None = None
+    session: LossSession | None = None
 
 
 def _build_default_arg_parser(wrapped: Callable, _: Any, args: Any, kwargs: Any) -> Any:
     parser = wrapped(*args, **kwargs)
-    registry.add_arguments(parser)
+    add_arguments(parser)
     return parser
 
 
 def _check_args(wrapped: Callable, _: Any, args: Any, kwargs: Any) -> Any:
     checked = wrapped(*args, **kwargs)
-    _Run.session = registry.start_session(checked[0])
+    _Run.session = start_session(checked[0])
     return checked
 
 
@@ -132,7 +199,7 @@ def _refuse_losses(module: ModuleType, reason: str) -> None:
 
     def refuse(wrapped: Callable, _: Any, args: Any, kwargs: Any) -> Any:
         parser = wrapped(*args, **kwargs)
-        known = registry.plugins()
+        known = plugins()
 
         def loss_name(value: str) -> str:
             if value in known:

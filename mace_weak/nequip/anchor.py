@@ -213,19 +213,19 @@ def make_anchor(
     return Anchor(Models.of(frozen), types)
 
 
-def require_same_cutoff(own: Mapping[str, str], trained: Mapping[str, str]) -> None:
+def require_same_cutoff(anchor: Mapping[str, str], trained: Mapping[str, str]) -> None:
     """Compare the metadata of the anchor and the trained model, which share neighbour lists.
 
     Raises:
         WeakLossError: if they have different cutoffs.
     """
-    if abs(float(own[R_MAX_KEY]) - float(trained[R_MAX_KEY])) > 1e-6:
+    if abs(float(anchor[R_MAX_KEY]) - float(trained[R_MAX_KEY])) > 1e-6:
         raise WeakLossError(
-            f"the anchor has the cutoff {own[R_MAX_KEY]} Å, the model {trained[R_MAX_KEY]} Å, and "
-            f"they share their neighbour lists: set r_max: {own[R_MAX_KEY]}, or choose another "
-            "anchor"
+            f"the anchor has the cutoff {anchor[R_MAX_KEY]} Å, the model {trained[R_MAX_KEY]} Å, "
+            f"and they share their neighbour lists: set r_max: {anchor[R_MAX_KEY]}, or choose "
+            "another anchor"
         )
-    if own.get(PER_EDGE_TYPE_CUTOFF_KEY) != trained.get(PER_EDGE_TYPE_CUTOFF_KEY):
+    if anchor.get(PER_EDGE_TYPE_CUTOFF_KEY) != trained.get(PER_EDGE_TYPE_CUTOFF_KEY):
         raise WeakLossError(
             "the anchor and the model have different per_edge_type_cutoff, and they share their "
             "neighbour lists: set the anchor's, or choose another anchor"

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from mace_weak.defaults import StructureSummary
 from mace_weak.errors import WeakLossError
 from mace_weak.misread import unplaced
+from mace_weak.nequip import ANCHOR_ENERGY, ANCHOR_FORCES, STRUCTURE
 from mace_weak.nequip.anchor import Anchor
-from mace_weak.nequip.fields import ANCHOR_ENERGY, ANCHOR_FORCES, STRUCTURE
 from mace_weak.nequip.graphs import Graph, inputs_of
 from mace_weak.nequip.tangent import TangentAnchor
 from mace_weak.potentials import Sample

@@ -9,8 +9,8 @@ from __future__ import annotations
 import wrapt
 
 from mace_weak.errors import WeakLossError
+from mace_weak.nequip import ANCHOR_ENERGY, ANCHOR_FORCES, STRUCTURE
 from mace_weak.nequip.checkpoints import restore_weak_modules
-from mace_weak.nequip.fields import ANCHOR_ENERGY, ANCHOR_FORCES, STRUCTURE
 from mace_weak.versions import NEQUIP, require_supported
 
 

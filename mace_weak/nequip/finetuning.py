@@ -15,7 +15,7 @@ from mace_weak.nequip import configuration
 from mace_weak.nequip.saved import SHIFTS, SavedModel
 from mace_weak.nequip.tangent import ParametricModel
 from mace_weak.nequip.teaching import CLIP, FORCES_WEIGHT, distilling
-from mace_weak.replacing import replacing
+from mace_weak.tangent.storage import replacing
 from mace_weak.tangent.teaching import Task
 
 __all__ = ["distilling"]  # one of what the command needs

@@ -15,6 +15,7 @@ from torch import Tensor
 from mace_weak.defaults import Resolved, Situation, assess, resolve, resolved_order
 from mace_weak.displacements import ADVERSARIAL
 from mace_weak.errors import WeakLossError
+from mace_weak.nequip import ANCHOR_ENERGY, ANCHOR_FORCES
 from mace_weak.nequip.anchor import (
     Anchor,
     GraphPotential,
@@ -30,7 +31,6 @@ from mace_weak.nequip.dataset import (
     check_labels,
     summaries,
 )
-from mace_weak.nequip.fields import ANCHOR_ENERGY, ANCHOR_FORCES
 from mace_weak.nequip.graphs import Graph, inputs_of
 from mace_weak.nequip.tangent import TangentAnchor, solved_anchor
 from mace_weak.options import AUTO, COSINE, LINEAR, NONE, TANGENT, WeakOptions

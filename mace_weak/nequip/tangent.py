@@ -20,9 +20,8 @@ from mace_weak.nequip.graphs import Graph, displaced_replicas, inputs_of
 from mace_weak.nequip.saved import SHIFTS
 from mace_weak.potentials import Sample
 from mace_weak.tangent.fit import Settings, Tangent
-from mace_weak.tangent.gradients import in_float64
+from mace_weak.tangent.gradients import FrozenTangent, in_float64
 from mace_weak.tangent.labels import Labels, Predicted
-from mace_weak.tangent.potential import FrozenTangent
 from mace_weak.tangent.storage import solved
 
 PER_BATCH = 16  # structures, where nothing is differentiated by parameters
@@ -74,9 +73,9 @@ class ParametricModel:
         self.adapt = adapt
         # the atoms' energies, where they are trainable, are what the shifts of the solution are
         named = {
-            name: own
-            for name, own in self.model.named_parameters()
-            if own.is_floating_point() and not name.endswith(f"{SHIFTS}.shifts")
+            name: value
+            for name, value in self.model.named_parameters()
+            if value.is_floating_point() and not name.endswith(f"{SHIFTS}.shifts")
         }
         self.names, self.parameters = list(named), list(named.values())
         structures = [dataset[number] for number in range(len(dataset))]
@@ -102,7 +101,7 @@ class ParametricModel:
             self.graph([number])[AtomicDataDict.ATOM_TYPE_KEY].flatten()
             for number in range(len(self.sizes))
         ]
-        return np.stack([torch.bincount(own, minlength=n_types).cpu().numpy() for own in types])
+        return np.stack([torch.bincount(one, minlength=n_types).cpu().numpy() for one in types])
 
     def predicted(self, progress: Callable[[int], None]) -> Predicted:
         """Energies and forces of all structures; ``progress`` is called with how many are done."""
@@ -196,9 +195,9 @@ def _labels(model: ParametricModel, fields: Collection[str]) -> Labels:
     for number in range(len(model.sizes)):
         data = model.dataset[number]
         energies.append(float(data[AtomicDataDict.TOTAL_ENERGY_KEY]))
-        own = None
+        known = None
         if AtomicDataDict.FORCE_KEY in fields:
-            own = data[AtomicDataDict.FORCE_KEY].cpu().numpy()
-        forces.append(None if own is None or np.isnan(own).any() else own)
+            known = data[AtomicDataDict.FORCE_KEY].cpu().numpy()
+        forces.append(None if known is None or np.isnan(known).any() else known)
     start = model.predicted(lambda done: None)
     return Labels.beyond(start, model.counts, np.array(energies), forces)

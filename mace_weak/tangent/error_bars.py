@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from mace_weak.errors import WeakLossError
-from mace_weak.replacing import replacing
 from mace_weak.tangent.fit import Tangent
 from mace_weak.tangent.gradients import Coordinates, Features, Model, force_rows, scales_of
-from mace_weak.tangent.posterior import Posterior
-from mace_weak.tangent.rows import Sketch
+from mace_weak.tangent.prior import Sketch
+from mace_weak.tangent.solution import Posterior
+from mace_weak.tangent.storage import replacing
 
 TRAINED, FIXED = "trained", "fixed"  # kinds of tensors in the file
 
@@ -86,8 +86,8 @@ class ErrorBars:
         """
         tensors: dict[str, Any] = {
             f"{kind}:{name}": value
-            for kind, own in ((TRAINED, self.parameters), (FIXED, self.fixed))
-            for name, value in own.items()
+            for kind, named in ((TRAINED, self.parameters), (FIXED, self.fixed))
+            for name, value in named.items()
         }
         with replacing(path) as partial, partial.open("wb") as file:
             np.savez(
@@ -113,7 +113,7 @@ class ErrorBars:
                     }
                     for kind in (TRAINED, FIXED)
                 }
-                count = sum(own.size for own in tensors[TRAINED].values())
+                count = sum(value.size for value in tensors[TRAINED].values())
                 active = np.unpackbits(content["active"], count=count).astype(bool)
                 posterior = Posterior.from_content(content)
         except (KeyError, ValueError, OSError) as error:
@@ -134,15 +134,15 @@ class ErrorBars:
         Raises:
             WeakLossError: if it lacks one of them.
         """
-        own = dict(zip(model.names, model.parameters, strict=True))
+        parameters = dict(zip(model.names, model.parameters, strict=True))
         values = {**self.parameters, **self.fixed}
-        absent = [name for name in values if name not in own]
+        absent = [name for name in values if name not in parameters]
         if absent:
             raise WeakLossError(f"the error bars are of another model: it has no '{absent[0]}'")
         with torch.no_grad():
             for name, value in values.items():
-                own[name].copy_(torch.from_numpy(value).view_as(own[name]))
-        trained = [own[name] for name in self.parameters]
+                parameters[name].copy_(torch.from_numpy(value).view_as(parameters[name]))
+        trained = [parameters[name] for name in self.parameters]
         active = torch.from_numpy(self.active).to(trained[0].device)
         coordinates = Coordinates(trained, active, scales_of(trained)[active])
         sketch = Sketch.of(coordinates.scale, size=self.posterior.size, seed=self.posterior.seed)

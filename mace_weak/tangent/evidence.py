@@ -128,8 +128,8 @@ class Kernel:
     @cached_property
     def spectrum(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues (n_left,) and eigenvectors of NᵀKN; none is below what rounding leaves."""
-        own = self.problem.projection
-        values, vectors = np.linalg.eigh(own.T @ self.of_labels @ own)
+        left = self.problem.projection
+        values, vectors = np.linalg.eigh(left.T @ self.of_labels @ left)
         largest = np.max(np.diag(self.problem.gram)[: self.problem.n_labels] / self.label_scale**2)
         return np.clip(values, ROUNDING * largest, None), vectors
 
@@ -229,7 +229,7 @@ class Candidate:
         )
         likelihood = self.moments.log_evidence - float(np.sum(np.log(self.scale)))
         self.log_evidence = likelihood + sum(
-            float(log_normal(own, WEIGHT)) for own in weights.values()
+            float(log_normal(weight, WEIGHT)) for weight in weights.values()
         )
         self.coefficients = self._coefficients(kernel)
         self.shifts = self._shifts(kernel)
@@ -257,8 +257,8 @@ class Candidate:
     @property
     def choice(self) -> Choice:
         """The most probable hyperparameters."""
-        own = self.moments
-        return Choice(own.noise, own.amplitude, self.weights, own.noise * self.ratio)
+        means = self.moments
+        return Choice(means.noise, means.amplitude, self.weights, means.noise * self.ratio)
 
     def _coefficients(self, kernel: Kernel) -> np.ndarray:
         """Those of all rows (n_rows,) whose sum is the mean of δ."""

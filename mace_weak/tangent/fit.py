@@ -16,15 +16,13 @@ from mace_weak.tangent.gradients import (
     Features,
     Model,
     Surface,
+    TangentPotential,
     coordinates_of,
     force_rows,
 )
 from mace_weak.tangent.labels import Labels, require_solvable, without_atoms
-from mace_weak.tangent.posterior import SKETCH, Posterior
-from mace_weak.tangent.potential import TangentPotential
-from mace_weak.tangent.prior import TERMS, Directions
-from mace_weak.tangent.rows import Rows, Sketch
-from mace_weak.tangent.solution import Solution, solve
+from mace_weak.tangent.prior import TERMS, Directions, Rows, Sketch
+from mace_weak.tangent.solution import SKETCH, Posterior, Solution, solve
 
 # Directions of the weak prior: one for so many coordinates, within these numbers for a structure,
 # and no more than so many rows in all, whose Gram matrix is decomposed in a second.
@@ -115,12 +113,12 @@ class Account:
         """``sizes`` are the numbers of atoms of the structures with energies."""
         errors, spreads = solution.left_out()
         is_force = solution.problem.is_force
-        own = errors[~is_force] / sizes**0.5  # they are divided by √N already
+        of_energies = errors[~is_force] / sizes**0.5  # they are divided by √N already
         return cls(
             energies=int(np.sum(~is_force)),
             force_components=int(np.sum(is_force)),
             choice=solution.choice,
-            energy_error=_root_mean_square(own),
+            energy_error=_root_mean_square(of_energies),
             calibration=_root_mean_square((errors / spreads)[~is_force]) ** 2,
             force_error=solution.expected_force_error,
             foundation_force_error=solution.prior_force_error,

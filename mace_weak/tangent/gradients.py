@@ -1,11 +1,12 @@
-"""Gradients of energies by a model's parameters: the features of the tangent model.
+"""The network made linear around the foundation: features, and the tangent model's potential.
 
 To first order in the scaled change δ of the parameters θ = θ₀ + s∘δ,
 
     E(S; θ) = E(S; θ₀) + gᵀδ,   g(S) = s∘∂E(S; θ₀)/∂θ,
 
 with s the root mean square of each parameter's own tensor (Jacot et al., arXiv:1806.07572; Maddox
-et al., arXiv:2103.01439). A row is g of one structure, or a difference of such.
+et al., arXiv:2103.01439). A row is g of one structure, or a difference of such. A chosen δ
+makes a potential of the core.
 """
 
 from __future__ import annotations
@@ -69,14 +70,20 @@ class Coordinates:
     active: Tensor
     scale: Tensor
 
+    @classmethod
+    def whole(cls, parameters: Sequence[Tensor]) -> Coordinates:
+        """All parameters, for structures that are not known yet."""
+        scale = scales_of(parameters)
+        return cls(parameters, torch.ones_like(scale, dtype=torch.bool), scale)
+
     def __len__(self) -> int:
         return len(self.scale)
 
     def row(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """Gradients by each parameter as one row of features (n_active,)."""
         parts = [
-            own.new_zeros(own.numel()) if gradient is None else gradient.reshape(-1)
-            for gradient, own in zip(gradients, self.parameters, strict=True)
+            parameter.new_zeros(parameter.numel()) if gradient is None else gradient.reshape(-1)
+            for gradient, parameter in zip(gradients, self.parameters, strict=True)
         ]
         return torch.cat(parts)[self.active] * self.scale
 
@@ -88,8 +95,10 @@ class Coordinates:
         """s∘δ in the shapes of the parameters, from δ (n_active,)."""
         whole = change.new_zeros(len(self.active))
         whole[self.active] = change * self.scale
-        parts = torch.split(whole, [own.numel() for own in self.parameters])
-        return [part.view_as(own) for part, own in zip(parts, self.parameters, strict=True)]
+        parts = torch.split(whole, [parameter.numel() for parameter in self.parameters])
+        return [
+            part.view_as(parameter) for part, parameter in zip(parts, self.parameters, strict=True)
+        ]
 
 
 def in_float64(graph: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -109,7 +118,7 @@ def coordinates_of(model: Model) -> Coordinates:
         WeakLossError: if no energy depends on any.
     """
     parameters = model.parameters
-    found = [torch.zeros_like(own, dtype=torch.bool) for own in parameters]
+    found = [torch.zeros_like(parameter, dtype=torch.bool) for parameter in parameters]
     generator = torch.Generator().manual_seed(0)
     for start in range(0, len(model.sizes), PER_PASS):
         numbers = range(start, min(start + PER_PASS, len(model.sizes)))
@@ -132,7 +141,10 @@ def coordinates_of(model: Model) -> Coordinates:
 def scales_of(parameters: Sequence[Tensor]) -> Tensor:
     """s of all parameters, one behind the other (n_parameters,)."""
     return torch.cat(
-        [own.detach().square().mean().sqrt().expand(own.numel()) for own in parameters]
+        [
+            parameter.detach().square().mean().sqrt().expand(parameter.numel())
+            for parameter in parameters
+        ]
     )
 
 
@@ -195,3 +207,89 @@ def force_rows(surface: Surface, coordinates: Coordinates) -> Iterator[Tensor]:
             -component, coordinates.parameters, retain_graph=True, allow_unused=True
         )
         yield coordinates.row(by_parameters)
+
+
+@dataclass(frozen=True)
+class TangentPotential:
+    """E_t = E(θ₀) + gᵀδ on a batch of structures, frozen; a ``Potential``.
+
+    ``directions`` are s∘δ in the shapes of ``parameters``. Energies, in eV, are without the shifts
+    of the atoms' energies; forces in eV/Å, both float64.
+    """
+
+    surface: Surface
+    parameters: Sequence[Tensor]
+    directions: Sequence[Tensor]
+
+    @property
+    def structure(self) -> Tensor:
+        return self.surface.structure
+
+    def rest(self) -> Sample:
+        still = self.directions[0].new_zeros((1, len(self.structure), 3))
+        sample = self.displaced(still, forces=True)
+        return Sample(sample.energy[0], None if sample.forces is None else sample.forces[0])
+
+    def displaced(self, displacements: Tensor, *, forces: bool) -> Sample:
+        """The correction is the derivative of Σ E(θ₀) along the directions, of one structure each.
+
+        Energies of other structures do not depend on a structure's positions: so the sum of the
+        corrections has the forces of all.
+        """
+        with torch.enable_grad():
+            energy, positions = self.surface.energy(displacements)
+            energies, total = _along(energy, self.parameters, self.directions)
+            force = None
+            if forces:
+                (gradient,) = torch.autograd.grad(energy.sum() + total, positions)
+                force = -gradient.view_as(displacements)
+        return Sample(energies.detach(), force)
+
+
+def _along(
+    energy: Tensor, parameters: Sequence[Tensor], directions: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """E + the derivative of each energy along the directions, and the sum of these derivatives.
+
+    The derivative of vᵀE by the parameters, along the directions, is linear in v: its gradient by
+    v has the derivatives of all structures at once.
+    """
+    mix = torch.ones_like(energy, requires_grad=True)
+    gradients = torch.autograd.grad(
+        (energy * mix).sum(), parameters, create_graph=True, allow_unused=True
+    )
+    total = torch.stack(
+        [
+            (gradient * direction).sum()
+            for gradient, direction in zip(gradients, directions, strict=True)
+            if gradient is not None
+        ]
+    ).sum()
+    (each,) = torch.autograd.grad(total, mix, retain_graph=True)
+    return energy + each, total
+
+
+@dataclass(frozen=True)
+class FrozenTangent:
+    """The tangent model as an anchor, in the precision ``dtype`` of a training; a ``Potential``.
+
+    ``at_rest`` are its labels of the structures themselves.
+    """
+
+    potential: TangentPotential
+    at_rest: Sample
+    dtype: torch.dtype
+
+    @property
+    def structure(self) -> Tensor:
+        return self.potential.structure
+
+    def rest(self) -> Sample:
+        return self.at_rest
+
+    def displaced(self, displacements: Tensor, *, forces: bool) -> Sample:
+        sample = self.potential.displaced(displacements.double(), forces=forces)
+        return Sample(
+            sample.energy.to(self.dtype),
+            None if sample.forces is None else sample.forces.to(self.dtype),
+        )

@@ -45,7 +45,7 @@ class Labels:
     @property
     def count(self) -> int:
         """Energies and components of forces."""
-        forces = sum(own.size for own in self.forces if own is not None)
+        forces = sum(one.size for one in self.forces if one is not None)
         return int(np.sum(np.isfinite(self.energies))) + forces
 
     @property
@@ -68,8 +68,8 @@ class Labels:
             counts,
             energies - start.energies,
             [
-                None if own is None else own - there
-                for own, there in zip(forces, start.forces, strict=True)
+                None if one is None else one - there
+                for one, there in zip(forces, start.forces, strict=True)
             ],
         )
 

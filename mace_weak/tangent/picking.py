@@ -15,16 +15,14 @@ explain is taken out of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mace_weak.displacements import random_displacements, seeded_generator
-from mace_weak.tangent.gradients import Features, Model, coordinates_of
-from mace_weak.tangent.prior import work_along
-from mace_weak.tangent.rows import Sketch
+from mace_weak.tangent.gradients import Coordinates, Features, Model
+from mace_weak.tangent.prior import Sketch, work_along
 
 SKETCH = 1024  # features
 NOISE = 0.1  # variance, of the mean variance of the energies
@@ -34,46 +32,61 @@ Watch = Callable[[Iterable[int], str], Iterable[int]]
 
 
 @dataclass(frozen=True)
-class PoolFeatures:
-    """Sketched features of structures.
+class Gradients:
+    """Sketched gradients of a part of the structures.
 
-    ``energies`` (n_structures, size) are those of the energies, divided by √N and without what
-    shifts of the atoms' energies explain; ``forces`` (n_probes, size) those of forces along random
-    directions of some of the structures.
+    ``energies`` (n_structures, size) are those of the energies, divided by √N; ``forces``
+    (n_probes, size) those of forces along random directions of some of the structures.
     """
 
     energies: np.ndarray
     forces: np.ndarray
 
-    @cached_property
-    def cross(self) -> np.ndarray:
-        """Prior covariances of forces and energies (n_probes, n_structures)."""
-        return self.forces @ self.energies.T
+    @classmethod
+    def of(cls, model: Model, *, probed: Collection[int], seed: int, watch: Watch) -> Gradients:
+        """Those of the structures of ``model``, with forces of the ``probed`` ones.
+
+        Each structure takes a gradient by the parameters, and a probed one two more. They have a
+        place for every parameter, so that those of different parts belong together.
+        """
+        coordinates = Coordinates.whole(model.parameters)
+        sketch = Sketch.of(coordinates.scale, size=SKETCH, seed=seed)
+        energies, forces = [np.empty((0, SKETCH))], [np.empty((0, SKETCH))]
+        for number in watch(range(len(model.sizes)), "gradients"):
+            size = model.sizes[number]
+            features = Features(model.surface([number]), coordinates)
+            energies.append(sketch(features.rest().energy).cpu().numpy() / size**0.5)
+            if number in probed:
+                generator = seeded_generator(seed, model.keys[number], 0)
+                (along,) = random_displacements(1, size, length=LENGTH, generator=generator)
+                row = work_along(features, along.to(coordinates.scale)).unsqueeze(0)
+                forces.append(sketch(row).cpu().numpy() / (LENGTH * size**0.5))
+        return cls(np.concatenate(energies), np.concatenate(forces))
 
 
-def pool_features(
-    model: Model, counts: np.ndarray, *, probed: Sequence[int], seed: int, watch: Watch
-) -> PoolFeatures:
-    """Those of the structures of ``model``, with forces of the ``probed`` ones.
+@dataclass(frozen=True)
+class PoolFeatures:
+    """Those of all structures, without what shifts of the atoms' energies explain.
 
-    ``counts`` (n_structures, n_kinds) are the numbers of atoms of each kind. Each structure takes a
-    gradient by the parameters, and a probed one two more.
+    ``energies`` (n_structures, size) and ``forces`` (n_probes, size) are as in ``Gradients``;
+    ``noise`` is the variance of an energy's noise.
     """
-    coordinates = coordinates_of(model)
-    sketch = Sketch.of(coordinates.scale, size=SKETCH, seed=seed)
-    chosen = set(probed)
-    energies, forces = [], []
-    for number in watch(range(len(model.sizes)), "gradients"):
-        size = model.sizes[number]
-        features = Features(model.surface([number]), coordinates)
-        energies.append(sketch(features.rest().energy).cpu().numpy()[0] / size**0.5)
-        if number in chosen:
-            generator = seeded_generator(seed, model.keys[number], 0)
-            (along,) = random_displacements(1, size, length=LENGTH, generator=generator)
-            row = work_along(features, along.to(coordinates.scale)).unsqueeze(0)
-            forces.append(sketch(row).cpu().numpy()[0] / (LENGTH * size**0.5))
-    composition = counts / np.sqrt(np.array(model.sizes))[:, None]
-    return PoolFeatures(_without(composition, np.array(energies)), np.array(forces))
+
+    energies: np.ndarray
+    forces: np.ndarray
+    noise: float
+
+    @classmethod
+    def of(cls, parts: Sequence[Gradients], counts: np.ndarray) -> PoolFeatures:
+        """``counts`` (n_structures, n_kinds) are the numbers of atoms of each kind."""
+        composition = counts / np.sqrt(counts.sum(axis=1, keepdims=True))
+        energies = _without(composition, np.concatenate([part.energies for part in parts]))
+        noise = NOISE * float(np.mean(np.sum(energies**2, axis=1)))
+        return cls(energies, np.concatenate([part.forces for part in parts]), noise)
+
+    def only(self, numbers: Sequence[int]) -> PoolFeatures:
+        """The same forces, and the energies of some structures."""
+        return replace(self, energies=self.energies[list(numbers)])
 
 
 def _without(composition: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -133,8 +146,8 @@ class _Conditioned:
     def __init__(self, features: PoolFeatures) -> None:
         self.features = features
         self.variances = np.sum(features.energies**2, axis=1)
-        self.noise = NOISE * float(np.mean(self.variances))
-        self.cross = features.cross.copy()
+        self.noise = features.noise
+        self.cross = features.forces @ features.energies.T  # (n_probes, n_structures)
         self.forces = np.sum(features.forces**2, axis=1)
         self.before = float(np.mean(self.forces))
         self.factors: list[np.ndarray] = []  # each (n_structures,)
@@ -146,16 +159,17 @@ class _Conditioned:
 
     def best(self, free: np.ndarray) -> int:
         """The energy that takes most of the forces' variance."""
-        gains = np.sum(self.cross**2, axis=0) / (np.clip(self.variances, 0.0, None) + self.noise)
+        explained = np.einsum("pn,pn->n", self.cross, self.cross)
+        gains = explained / (np.clip(self.variances, 0.0, None) + self.noise)
         return int(np.argmax(np.where(free, gains, -np.inf)))
 
     def learn(self, number: int) -> None:
         """Condition on an energy."""
-        own = self.features.energies @ self.features.energies[number]
+        covariances = self.features.energies @ self.features.energies[number]
         for factor in self.factors:
-            own -= factor * factor[number]
-        root = np.sqrt(max(float(own[number]), 0.0) + self.noise)
-        factor, along = own / root, self.cross[:, number] / root
+            covariances -= factor * factor[number]
+        root = np.sqrt(max(float(covariances[number]), 0.0) + self.noise)
+        factor, along = covariances / root, self.cross[:, number] / root
         self.factors.append(factor)
         self.cross -= np.outer(along, factor)
         self.variances -= factor**2

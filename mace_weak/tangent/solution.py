@@ -1,9 +1,27 @@
-"""The posterior of the correction: candidates of the weights, averaged by their evidence."""
+"""The posterior of the correction: its mean, averaged over weights by the evidence, and its spread.
+
+For given hyperparameters the posterior of δ is normal, and its covariance is
+
+    Σ = a² 1 − Rᵀ M R
+
+with R the rows of the labels and of the weak prior. R has as many columns as the model has
+parameters, so a sketch of the rows takes its place. The posterior is that of the sketched features,
+and so a covariance too. For a structure with features g and composition c,
+
+    Var E = hᵀΣh + σ²(N + cᵀ(TᵀT)⁻¹c),   h = g − GᵀT(TᵀT)⁻¹c,
+
+since shifts of the atoms' energies, with a flat prior, follow from the labels (G and T are the rows
+and compositions of the labels), and what the linear correction leaves is taken as noise σ. The
+variance of a force component is that of −∂g/∂r. In this form "prediction rigidities" (Bigi et al.,
+Mach. Learn.: Sci. Technol. 5, 045055 (2024), arXiv:2403.02251) have a prior of physics.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
@@ -13,7 +31,10 @@ from mace_weak.tangent.evidence import Candidate, Choice, Problem
 DECADES = (-2.0, 4.0)  # of λ
 RATIOS = (0.0, 1.0, 2.0, 3.0)  # decades of the noise of forces over that of energies, 1/Å
 MOST_CANDIDATES = 64  # weights that are tried
-NEGLIGIBLE = 1e-3  # probability
+UNLIKELY = 1e-3  # probability
+SKETCH = 2048  # features of a sketch
+NEGLIGIBLE = 1e-12  # of the prior's variance
+OUTSIDE = 1e-6  # of a composition, that those of the labels do not determine
 
 
 class Solution:
@@ -24,12 +45,12 @@ class Solution:
     """
 
     def __init__(self, problem: Problem, candidates: Sequence[Candidate]) -> None:
-        evidence = np.array([own.log_evidence for own in candidates])
+        evidence = np.array([candidate.log_evidence for candidate in candidates])
         self.problem = problem
         self.candidates = list(candidates)
         self.probability = np.exp(evidence - logsumexp(evidence))
-        self.coefficients = self._mean([own.coefficients for own in self.candidates])
-        self.shifts = self._mean([own.shifts for own in self.candidates])
+        self.coefficients = self._mean([candidate.coefficients for candidate in self.candidates])
+        self.shifts = self._mean([candidate.shifts for candidate in self.candidates])
 
     def _mean(self, values: Sequence[np.ndarray]) -> np.ndarray:
         return np.einsum("c,c...->...", self.probability, np.array(values))
@@ -37,18 +58,19 @@ class Solution:
     @property
     def choice(self) -> Choice:
         """Geometric means of the hyperparameters over the posterior."""
-        own = [candidate.choice for candidate in self.candidates]
+        choices = [candidate.choice for candidate in self.candidates]
 
         def mean(values: Sequence[float]) -> float:
             return float(np.exp(self.probability @ np.log(values)))
 
         return Choice(
-            noise=mean([choice.noise for choice in own]),
-            amplitude=mean([choice.amplitude for choice in own]),
+            noise=mean([choice.noise for choice in choices]),
+            amplitude=mean([choice.amplitude for choice in choices]),
             weights={
-                term: mean([choice.weights[term] for choice in own]) for term in self.problem.terms
+                term: mean([choice.weights[term] for choice in choices])
+                for term in self.problem.terms
             },
-            force_noise=mean([choice.force_noise for choice in own]),
+            force_noise=mean([choice.force_noise for choice in choices]),
         )
 
     def mean(self, rows: slice) -> np.ndarray:
@@ -57,9 +79,9 @@ class Solution:
 
     def posterior_variance(self, rows: slice) -> np.ndarray:
         """Variances of Pδ for rows of the Gram matrix: within the candidates and between them."""
-        within = self._mean([own.variance(rows) for own in self.candidates])
-        means = [self.problem.gram[rows] @ own.coefficients for own in self.candidates]
-        between = self._mean([(own - self.mean(rows)) ** 2 for own in means])
+        within = self._mean([candidate.variance(rows) for candidate in self.candidates])
+        means = [self.problem.gram[rows] @ candidate.coefficients for candidate in self.candidates]
+        between = self._mean([(mean - self.mean(rows)) ** 2 for mean in means])
         return within + between
 
     @property
@@ -70,7 +92,9 @@ class Solution:
     @property
     def prior_force_error(self) -> float:
         """That of the foundation model, as the prior has it, eV/Å."""
-        variances = [own.moments.square * own.probe_variance for own in self.candidates]
+        variances = [
+            candidate.moments.square * candidate.probe_variance for candidate in self.candidates
+        ]
         return self._scale_of(self._mean(variances))
 
     @property
@@ -87,7 +111,7 @@ class Solution:
         Both (n_labels,) in the labels' units, divided as the targets are. NaN where the others say
         nothing of it, as of the only structure with an element.
         """
-        errors, spreads = zip(*(own.left_out() for own in self.candidates), strict=True)
+        errors, spreads = zip(*(candidate.left_out() for candidate in self.candidates), strict=True)
         return self._mean(errors), self._mean(np.square(spreads)) ** 0.5
 
 
@@ -103,7 +127,7 @@ def candidate_weights(problem: Problem) -> list[tuple[dict[str, float], float]]:
         n_decades -= 1
     axis = np.linspace(*DECADES, n_decades)
     return [
-        ({term: 10.0**own for term, own in zip(problem.terms, place, strict=True)}, 10.0**ratio)
+        ({term: 10.0**power for term, power in zip(problem.terms, place, strict=True)}, 10.0**ratio)
         for place in itertools.product(axis, repeat=n_terms)
         for ratio in ratios
     ]
@@ -114,6 +138,93 @@ def solve(problem: Problem) -> Solution:
     kept: list[Candidate] = []
     for weights, ratio in candidate_weights(problem):
         kept.append(Candidate(problem, weights, ratio=ratio))
-        best = max(own.log_evidence for own in kept)
-        kept = [own for own in kept if own.log_evidence > best + np.log(NEGLIGIBLE)]
+        best = max(candidate.log_evidence for candidate in kept)
+        kept = [candidate for candidate in kept if candidate.log_evidence > best + np.log(UNLIKELY)]
     return Solution(problem, kept)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Σ = ``square`` 1 − Σ_k signs_k b_k b_kᵀ of sketched features, and what energies need beside.
+
+    ``factors`` (n_factors, size) are the b_k, ``signs`` (n_factors,) are 1 or −1. ``centre``
+    (n_kinds, size) is (TᵀT)⁻¹TᵀG, ``compositions`` (n_kinds, n_kinds) is TᵀT; ``noise`` is σ in eV
+    for an atom, ``seed`` that of the sketch.
+    """
+
+    square: float
+    factors: np.ndarray
+    signs: np.ndarray
+    centre: np.ndarray
+    compositions: np.ndarray
+    noise: float
+    seed: int
+
+    @classmethod
+    def of(cls, solution: Solution, rows: np.ndarray, *, seed: int) -> Posterior:
+        """That of a solution; ``rows`` (n_rows, size) are sketched, scaled and in its order."""
+        problem = replace(solution.problem, gram=rows @ rows.T)
+        candidates = [one.on(problem) for one in solution.candidates]
+        coefficients = np.array([one.coefficients for one in candidates])
+        apart = coefficients - solution.probability @ coefficients
+        inner = -np.einsum("c,ci,cj->ij", solution.probability, apart, apart)
+        for probability, candidate in zip(solution.probability, candidates, strict=True):
+            inner += probability * candidate.reduction()
+        square = float(solution.probability @ [one.moments.square for one in candidates])
+        axes, along = np.linalg.qr(rows.T)
+        values, vectors = np.linalg.eigh(along @ inner @ along.T)
+        kept = np.abs(values) > NEGLIGIBLE * square
+        factors = (axes @ vectors[:, kept]) * np.sqrt(np.abs(values[kept]))
+        labels, composition = rows[: problem.n_labels], problem.composition
+        compositions = composition.T @ composition
+        centre = np.linalg.pinv(compositions) @ composition.T @ labels
+        return cls(
+            square, factors.T, np.sign(values[kept]), centre, compositions,
+            solution.choice.noise, seed,
+        )  # fmt: skip
+
+    @property
+    def size(self) -> int:
+        """Features of the sketch."""
+        return self.factors.shape[1]
+
+    def variances(self, rows: np.ndarray) -> np.ndarray:
+        """Variances (n_rows,) of xᵀδ for sketched rows x (n_rows, size)."""
+        explained = self.signs @ np.square(self.factors @ rows.T)
+        return np.clip(self.square * np.sum(rows**2, axis=1) - explained, 0.0, None)
+
+    def energy_spreads(self, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Standard deviations (n_structures,) of total energies, eV.
+
+        ``rows`` (n_structures, size) are the sketched features, ``counts`` (n_structures, n_kinds)
+        the numbers of atoms of each kind. Infinite where the labels do not determine the energy of
+        such a composition.
+        """
+        inverse = np.linalg.pinv(self.compositions)
+        open_part = counts - counts @ inverse @ self.compositions
+        size = counts.sum(axis=1)
+        shifts = np.einsum("sk,kl,sl->s", counts, inverse, counts)
+        variance = self.variances(rows - counts @ self.centre) + self.noise**2 * (size + shifts)
+        outside = np.abs(open_part).max(axis=1) > OUTSIDE * size
+        return np.where(outside, np.inf, np.sqrt(variance))
+
+    def force_spreads(self, rows: np.ndarray) -> np.ndarray:
+        """Standard deviations (n_rows,) of force components, eV/Å, for sketched rows −∂g/∂r."""
+        return np.sqrt(self.variances(rows))
+
+    def content(self) -> dict[str, Any]:
+        """Arrays and numbers, for a file."""
+        return {
+            name: value.astype(np.float32) if name in ("factors", "centre") else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> Posterior:
+        """What ``content`` gave."""
+        factors, signs, centre, compositions = (
+            np.asarray(content[name], dtype=float)
+            for name in ("factors", "signs", "centre", "compositions")
+        )
+        square, noise = float(content["square"]), float(content["noise"])
+        return cls(square, factors, signs, centre, compositions, noise, int(content["seed"]))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,22 +15,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mace_weak.replacing import replacing
 from mace_weak.tangent.evidence import Choice
 from mace_weak.tangent.fit import Account, Settings, Tangent, fit
 from mace_weak.tangent.gradients import Coordinates, Model, scales_of
 from mace_weak.tangent.labels import Labels
-from mace_weak.tangent.posterior import Posterior
+from mace_weak.tangent.solution import Posterior
 
 POSTERIOR = "posterior_"  # in the names of its arrays
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes ``path`` when all is written."""
+    partial = path.with_name(f"{path.name}.part")
+    yield partial
+    os.replace(partial, path)
 
 
 def fingerprint(model: Model, labels: Labels, settings: Settings) -> str:
     """What a solution depends on: the parameters, the structures, the labels and the settings."""
     digest = hashlib.sha256()
-    for own in model.parameters:
-        digest.update(own.detach().cpu().numpy().tobytes())
-    forces = [None if own is None else own.tolist() for own in labels.forces]
+    for parameter in model.parameters:
+        digest.update(parameter.detach().cpu().numpy().tobytes())
+    forces = [None if one is None else one.tolist() for one in labels.forces]
     terms = {**asdict(settings), "memory": None}
     content = [list(model.keys), labels.counts.tolist(), labels.energies.tolist(), forces, terms]
     digest.update(json.dumps(content).encode())
@@ -85,8 +94,8 @@ def save(path: Path, tangent: Tangent, mark: str) -> None:
         "mark": mark,
     }
     if tangent.posterior is not None:
-        own = tangent.posterior.content()
-        content |= {f"{POSTERIOR}{name}": value for name, value in own.items()}
+        arrays = tangent.posterior.content()
+        content |= {f"{POSTERIOR}{name}": value for name, value in arrays.items()}
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **content)
 
@@ -104,12 +113,12 @@ def load(path: Path, parameters: Sequence[Tensor], mark: str) -> Tangent | None:
         numbers = {name: content[name] for name in ("active", "change", "shifts")}
         n_parameters = int(content["n_parameters"])
         account = json.loads(str(content["account"]))
-        own = {
+        arrays = {
             name.removeprefix(POSTERIOR): content[name]
             for name in content
             if name.startswith(POSTERIOR)
         }
-        posterior = Posterior.from_content(own) if own else None
+        posterior = Posterior.from_content(arrays) if arrays else None
     device = parameters[0].device
     bits = np.unpackbits(numbers["active"], count=n_parameters).astype(bool)
     active = torch.from_numpy(bits).to(device)

@@ -100,36 +100,41 @@ def seeing(atoms: Atoms, labels: Sequence[str]) -> Atoms:
 
 @dataclass(frozen=True)
 class View:
-    """The labels that a method sees: of each, and more of the one of highest energy per atom."""
+    """The labels that a method sees: of each, and more of the one of highest energy per atom.
+
+    With ``alone`` it sees no other structure, and validates on it.
+    """
 
     of_each: tuple[str, ...]
     of_highest: tuple[str, ...] = ()
+    alone: bool = False
 
     @property
     def needs_forces(self) -> bool:
         return FORCES in (*self.of_each, *self.of_highest)
 
-    def train(self, frames: list[Atoms]) -> list[Atoms]:
-        highest = max(frames, key=lambda atoms: atoms.info[ENERGY] / len(atoms))
-        more = (*self.of_each, *self.of_highest)
-        return [seeing(atoms, more if atoms is highest else self.of_each) for atoms in frames]
-
-    def valid(self, frames: list[Atoms]) -> list[Atoms]:
-        return [seeing(atoms, self.of_each) for atoms in frames]
+    def files(self, train: list[Atoms], valid: list[Atoms]) -> tuple[list[Atoms], list[Atoms]]:
+        """What it sees of the structures to train on and of those for validation."""
+        highest = max(train, key=lambda atoms: atoms.info[ENERGY] / len(atoms))
+        more = seeing(highest, (*self.of_each, *self.of_highest))
+        if self.alone:
+            return [more], [more]
+        seen = [more if atoms is highest else seeing(atoms, self.of_each) for atoms in train]
+        return seen, [seeing(atoms, self.of_each) for atoms in valid]
 
 
 LABELS = {
     "energies": View((ENERGY,)),
     "energies, forces": View((ENERGY, FORCES)),
     "energies, forces of one": View((ENERGY,), of_highest=(FORCES,)),
+    "one with forces": View((ENERGY, FORCES), alone=True),
 }
 
 
 def write_files(folder: Path, pool: list[Atoms], case: Case, labels: str) -> Files:
     """The training and validation files of a case."""
-    own_train, own_valid = chosen(pool, case)
+    train, valid = LABELS[labels].files(*chosen(pool, case))
     stem = f"{case.data}-{case.structures}-{case.seed}"
-    train, valid = LABELS[labels].train(own_train), LABELS[labels].valid(own_valid)
     return Files(
         train=write_named(folder, f"{stem}-train", train),
         valid=write_named(folder, f"{stem}-valid", valid),

@@ -56,15 +56,14 @@ class Training:
         device: str,
     ) -> None:
         structures = files.n_train + method.replayed
-        steps_per_epoch = structures // data.batch_size  # MACE drops what does not fill a batch
-        if not steps_per_epoch:
-            raise SystemExit(f"{case.title}: {structures} structures do not fill a batch")
-        self.epochs = max(1, round(case.steps / steps_per_epoch))
+        batch_size = min(data.batch_size, structures)
+        # MACE drops what does not fill a batch
+        self.epochs = max(1, round(case.steps / (structures // batch_size)))
         self.two_heads = bool(method.replayed)
         flags: dict[str, Any] = {
             "train_file": files.train,
             "valid_file": files.valid,
-            "batch_size": data.batch_size,
+            "batch_size": batch_size,
             "lr": case.lr,
             # the learning rate falls alike, however many epochs the steps are
             "lr_scheduler_gamma": f"{0.96 ** (100 / self.epochs):.6f}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from mace_weak.command.nequip_overrides import override, per_type
+from mace_weak.command.propose import override, per_type
 from recipes.benchmark.benchmark_cases import SCRATCH, Case, Data, Foundation, Method
 from recipes.benchmark.benchmark_data import Files
 from recipes.quickstart import nequip_host

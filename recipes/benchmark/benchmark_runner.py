@@ -98,11 +98,11 @@ class Benchmark:
             data = self.plan.data[name]
             test = frames_of(data.test, shared, forces_needed=True)
             self.test_files[name] = write_named(folder, f"{name}-test", test)
-            own = [case for case in cases if case.data == name]
-            labels = {case: self.plan.methods[case.method].labels for case in own}
+            of_data = [case for case in cases if case.data == name]
+            labels = {case: self.plan.methods[case.method].labels for case in of_data}
             needed = any(LABELS[kind].needs_forces for kind in labels.values())
             pool = frames_of(data.train, shared, forces_needed=needed)
-            for case in own:
+            for case in of_data:
                 self.train_files[case] = write_files(folder, pool, case, labels[case])
         for case in cases:
             self.foundation(self.foundation_name(case))

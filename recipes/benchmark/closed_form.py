@@ -86,14 +86,14 @@ def comparisons(rows: pd.DataFrame) -> Iterator[Comparison]:
     """Those of all data that finetune and both trainings were run on."""
     start, done = foundation_rows(rows)["force_rmse"], trained(rows)
     closed = done[done["method"] == CLOSED]
-    for (data, structures), own in closed.groupby(["data", "structures"], sort=False):
+    for (data, structures), rows_of_data in closed.groupby(["data", "structures"], sort=False):
         alike = done[(done["data"] == data) & (done["structures"] == structures)]
         errors = {
             str(name): at_best(part).set_index("seed")["force_rmse"]
             for name, part in alike.groupby("method")
         }
-        taken = own["closed_form"].astype(bool)
-        expected = own.loc[taken, "expected_force_rmse"]
+        taken = rows_of_data["closed_form"].astype(bool)
+        expected = rows_of_data.loc[taken, "expected_force_rmse"]
         if errors.keys() >= {PLAIN, ANCHORED}:
             yield Comparison(
                 str(data), int(structures), start[data], errors, expected, int((~taken).sum())
@@ -105,7 +105,7 @@ def lines(rows: pd.DataFrame) -> list[list[str]]:
     found = []
     for each in comparisons(rows):
         plain, anchored, closed = (each.errors[name] for name in (PLAIN, ANCHORED, CLOSED))
-        cells = [with_spread(own.mean(), own.std()) for own in (plain, anchored, closed)]
+        cells = [with_spread(errors.mean(), errors.std()) for errors in (plain, anchored, closed)]
         cells[2] = f"**{cells[2]}**"
         if each.by_training:
             cells[2] += f" ({each.by_training} of {len(closed)} by training)"

@@ -67,11 +67,11 @@ def line(name: str, found: pd.DataFrame) -> list[str]:
         return with_spread(float(np.mean(values)), float(np.std(values, ddof=1)), digits)
 
     def forces(choice: str) -> list[str]:
-        own: list[Calibration] = [one.forces for one in found[choice]]
+        calibrations: list[Calibration] = [one.forces for one in found[choice]]
         return [
-            mean([1e3 * rmse(one.errors) for one in own], 0),
-            f"{np.mean([1e3 * rmse(one.spreads) for one in own]):.0f}",
-            mean([one.ratio for one in own], 2),
+            mean([1e3 * rmse(one.errors) for one in calibrations], 0),
+            f"{np.mean([1e3 * rmse(one.spreads) for one in calibrations]):.0f}",
+            mean([one.ratio for one in calibrations], 2),
         ]
 
     within = f"{100 * np.mean([one.forces.within(1) for one in found['with']]):.0f} %"

@@ -191,8 +191,8 @@ def draw_wall_clock(rows: pd.DataFrame, path: Path) -> None:
     names = list(dict.fromkeys(done["data"]))
     figure, axes = plt.subplots(1, len(names), figsize=(1.5 + 3.2 * len(names), 3.2), squeeze=False)
     for axis, data in zip(axes[0], names, strict=True):
-        own = done[done["data"] == data]
-        plain, closed = (own[own["method"] == name] for name in (PLAIN, CLOSED))
+        of_data = done[done["data"] == data]
+        plain, closed = (of_data[of_data["method"] == name] for name in (PLAIN, CLOSED))
         unit = plain.loc[plain["steps"] == PLAIN_STEPS, "seconds"].item()
         for line, marker, label in ((plain, "o-", PLAIN), (closed, "s", CLOSED)):
             axis.plot(line["seconds"] / unit, line["force_rmse"], marker, ms=5, label=label)
@@ -209,8 +209,8 @@ def draw_wall_clock(rows: pd.DataFrame, path: Path) -> None:
 
 
 def panel(axis: Axes, means: pd.DataFrame, across: str, colors: Mapping[str, Any]) -> None:
-    for method, own in means.groupby("method", sort=False):
-        line = own.sort_values(across)
+    for method, points in means.groupby("method", sort=False):
+        line = points.sort_values(across)
         axis.errorbar(
             line[across], line["force_rmse"], yerr=line["force_rmse_std"], marker="o", markersize=4,
             capsize=2, label=str(method), color=colors[str(method)],

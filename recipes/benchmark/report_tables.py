@@ -52,12 +52,12 @@ def with_spread(mean: float, spread: float, digits: int = 0) -> str:
     return f"{mean:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")
 
 
-def ratio(own: pd.Series, plain: pd.Series) -> str:
+def ratio(errors: pd.Series, plain: pd.Series) -> str:
     """Of force errors to those of the plain run on the same structures, both by their seed.
 
     Empty if they have no seed in common.
     """
-    of_each = (own / plain).dropna()
+    of_each = (errors / plain).dropna()
     return with_spread(of_each.mean(), of_each.std(), 2) if len(of_each) else ""
 
 
@@ -70,7 +70,7 @@ def errors_by_seed(rows: pd.DataFrame, across: str) -> dict[Any, pd.Series]:
     if across != "lr":
         cases = cases.merge(at_best_rate(averaged(cases))[SETTINGS])
     groups = cases.groupby(["data", "method", across], sort=False)
-    return {key: own.set_index("seed")["force_rmse"] for key, own in groups}
+    return {key: group.set_index("seed")["force_rmse"] for key, group in groups}
 
 
 def columns_of(errors: dict[Any, pd.Series], across: str) -> tuple[list[float], list[str]]:
@@ -92,12 +92,12 @@ def table(rows: pd.DataFrame, across: str) -> str:
     lines = []
     for data in dict.fromkeys(data for data, _, _ in errors):
         lines.append([data, "foundation model", *[""] * len(values), f"{start[data]:.0f}", ""])
-        own = {
+        by_method = {
             method: {v: errors[data, method, v] for v in values if (data, method, v) in errors}
             for method in dict.fromkeys(method for other, method, _ in errors if other == data)
         }
-        best = {name: min(each.values(), key=pd.Series.mean) for name, each in own.items()}
-        for method, each in own.items():
+        best = {name: min(each.values(), key=pd.Series.mean) for name, each in by_method.items()}
+        for method, each in by_method.items():
             cells = [
                 with_spread(each[v].mean(), each[v].std()) if v in each else "" for v in values
             ]
@@ -110,7 +110,7 @@ def table(rows: pd.DataFrame, across: str) -> str:
 def best_of_each(rows: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     """The rows of each (data, method) at its learning rate and steps of lowest force error."""
     groups = trained(rows).groupby(["data", "method"], sort=False)
-    return {(str(data), str(method)): at_best(own) for (data, method), own in groups}
+    return {(str(data), str(method)): at_best(group) for (data, method), group in groups}
 
 
 def at_best(rows: pd.DataFrame) -> pd.DataFrame:
@@ -150,13 +150,13 @@ def dynamics_table(rows: pd.DataFrame) -> str:
     """
     temperatures = [name.removeprefix("drift_") for name in rows if name.startswith("drift_")]
     lines = []
-    for _, own in trained(rows).groupby(SETTINGS, sort=False):
-        line = [str(own.iloc[0][name]) for name in ("data", "method", "lr")]
+    for _, group in trained(rows).groupby(SETTINGS, sort=False):
+        line = [str(group.iloc[0][name]) for name in ("data", "method", "lr")]
         for temperature in temperatures:
-            failed = own[f"failed_{temperature}"].astype(bool)
-            drift = own.loc[~failed, f"drift_{temperature}"].abs().mean()
+            failed = group[f"failed_{temperature}"].astype(bool)
+            drift = group.loc[~failed, f"drift_{temperature}"].abs().mean()
             size = "" if failed.all() else f"{drift:.2g}" if drift >= 0.01 else "< 0.01"
-            line += [size, held(own[f"time_{temperature}"], failed)]
+            line += [size, held(group[f"time_{temperature}"], failed)]
         lines.append(line)
     header = [
         name

@@ -71,7 +71,7 @@ def timed(setting: Setting, step: Callable[[], None], *, times: int) -> float:
 
 def ratio(cost: list[float], to: list[float]) -> str:
     """Median of the ratios within the rounds, with quartiles."""
-    ratios = sorted(own / other for own, other in zip(cost, to, strict=True))
+    ratios = sorted(one / other for one, other in zip(cost, to, strict=True))
     low, high = ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
     return f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})"
 

@@ -11,8 +11,7 @@ from mace import modules
 from mace_weak.defaults import Situation, resolve
 from mace_weak.mace.graphs import replicated_graph, whole_graph
 from mace_weak.mace.kinds import position_energy
-from mace_weak.mace.ledger import Bridge
-from mace_weak.mace.loss import WeakLoss
+from mace_weak.mace.loss import Bridge, WeakLoss
 from mace_weak.options import WeakOptions
 from mace_weak.schedule import WeakSchedule
 from recipes.benchmark.step_cost_model import Setting

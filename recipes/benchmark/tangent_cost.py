@@ -150,7 +150,7 @@ def error_bar_cost(size: str) -> list[str]:
         return bars.spread(0, counts)
 
     unit, *others = (median_time(call) for call in (forces, of_energy, of_forces))
-    return [size, f"{len(tangent.coordinates):,}", *(f"{own / unit:.1f}" for own in others)]
+    return [size, f"{len(tangent.coordinates):,}", *(f"{seconds / unit:.1f}" for seconds in others)]
 
 
 def median_time(call: Callable[[], object]) -> float:
@@ -201,10 +201,10 @@ def whole(foundation: str) -> float:
 
 def rows(foundation: str | None) -> Iterator[list[str]]:
     for name in CASES:
-        own = apart(name)
+        case = apart(name)
         yield [
-            name, f"{own['energies']}", f"{own['atoms']}", f"{own['parameters']:,}",
-            f"{own['ratio']:.2f}", f"{own['memory']:.1f}",
+            name, f"{case['energies']}", f"{case['atoms']}", f"{case['parameters']:,}",
+            f"{case['ratio']:.2f}", f"{case['memory']:.1f}",
         ]  # fmt: skip
     if foundation:
         yield ["the whole of `finetune`", "50", "9", "", f"{whole(foundation):.2f}", ""]

@@ -20,9 +20,8 @@ import torch
 from ase import Atoms
 
 from mace_weak.command.finetune_files import read_training
-from mace_weak.command.hosts import finetuning_host
 from mace_weak.command.model_errors import rmse
-from mace_weak.command.models import load_model
+from mace_weak.command.models import finetuning_host, load_model
 from mace_weak.structures import Keys, evenly
 from mace_weak.tangent.fit import Settings, Tangent, fit
 from mace_weak.tangent.labels import Labels
@@ -75,7 +74,7 @@ class Foundation:
             sizes = [self.unseen.sizes[number] for number in numbers]
             found += [part.detach().numpy() for part in torch.split(forces, sizes)]
         references = (atoms.arrays[REFERENCE_FORCES] for atoms in self.frames)
-        return [own - reference for own, reference in zip(found, references, strict=True)]
+        return [one - reference for one, reference in zip(found, references, strict=True)]
 
 
 def force_error(errors: Sequence[np.ndarray]) -> float:
@@ -105,7 +104,9 @@ def measured(
             for case in cases:
                 train = write_files(Path(folder), pool, case, "energies").train
                 tangents = foundation.tangents(train, case.seed, choices)
-                rows.append({one: measure(foundation, own) for one, own in tangents.items()})
+                rows.append(
+                    {one: measure(foundation, tangent) for one, tangent in tangents.items()}
+                )
         yield name, pd.DataFrame(rows)
 
 

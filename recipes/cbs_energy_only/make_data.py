@@ -46,11 +46,11 @@ def claim(options: argparse.Namespace) -> None:
         SystemExit: if it is of something else.
     """
     of = {key: getattr(options, key) for key in ("molecule", "temperature", "seed")}
-    own = {**of, "dynamics": METHOD, "labels": LEVEL}
+    content = {**of, "dynamics": METHOD, "labels": LEVEL}
     path = options.out / "settings.json"
-    if path.exists() and (other := json.loads(path.read_text())) != own:
-        raise SystemExit(f"{options.out} has data of {other}, not of {own}: give another --out")
-    path.write_text(json.dumps(own))
+    if path.exists() and (other := json.loads(path.read_text())) != content:
+        raise SystemExit(f"{options.out} has data of {other}, not of {content}: give another --out")
+    path.write_text(json.dumps(content))
 
 
 def geometries(options: argparse.Namespace, kind: str, frames: int, seed: int) -> list[Atoms]:

@@ -87,7 +87,7 @@ def errors(model: str, test: Path) -> list[str]:
     found = list(predict(load_model(model), frames))
     energy = [one.energy - atoms.info["REF_energy"] for one, atoms in pairs(found, frames)]
     forces = [one.forces - atoms.arrays["REF_forces"] for one, atoms in pairs(found, frames)]
-    net = [between(own, atoms) for own, atoms in zip(forces, frames, strict=True)]
+    net = [between(one, atoms) for one, atoms in zip(forces, frames, strict=True)]
     return [
         f"{1e3 * rmse(np.array(energy)):.0f}",
         f"{1e3 * rmse(np.concatenate(forces)):.0f}",
@@ -125,8 +125,8 @@ def picture(models: Mapping[str, Mapping[str, str]], scan: Path, path: Path) -> 
         1, len(models), figsize=(1 + 4 * len(models), 3.6), sharey=True, squeeze=False,
         layout="constrained",
     )  # fmt: skip
-    for axis, (name, own) in zip(axes[0], models.items(), strict=True):
-        draw(axis, name, own, scan)
+    for axis, (name, model) in zip(axes[0], models.items(), strict=True):
+        draw(axis, name, model, scan)
     axes[0, 0].set_ylabel("energy of NH₄⁺ and NCH, eV")
     axes[0, -1].legend()
     figure.savefig(path, dpi=150)

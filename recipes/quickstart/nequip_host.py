@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.io import read
 
 from mace_weak.command.models import Model, load_model
-from mace_weak.command.nequip_overrides import (
+from mace_weak.command.propose import (
     SUPERVISED_ALONE,
     override,
     per_type,
@@ -176,10 +176,12 @@ def loaded(model: str) -> Model:
 def estimated_shifts(foundation: str, train: Path, *, device: str) -> dict[str, float]:
     """The foundation's atomic energies, moved to the level of theory of the training energies."""
     frames = predict(foundation, train, device)
-    own = loaded(foundation).atomic_energies or {}
+    energies = loaded(foundation).atomic_energies or {}
     missing = [atoms.info["REF_energy"] - atoms.info["predicted_energy"] for atoms in frames]
-    correction = fit_atoms(counts_of(frames, list(own)), np.array(missing)).by_element(list(own))
-    return {name: own[name] + correction[name] for name in own}
+    correction = fit_atoms(counts_of(frames, list(energies)), np.array(missing)).by_element(
+        list(energies)
+    )
+    return {name: energies[name] + correction[name] for name in energies}
 
 
 def labelled_atomic_energies(structures: Path) -> dict[str, float]:

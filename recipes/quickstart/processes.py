@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mace_weak.agreement import FEWEST, KNOWN
+from mace_weak.compositions import FEWEST, KNOWN
 from mace_weak.defaults import ENOUGH
 from mace_weak.losses import LOSSES, TERMS, UNDERDETERMINED, loss_terms
 from mace_weak.nequip import teaching as nequip

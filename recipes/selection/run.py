@@ -39,13 +39,15 @@ def table(rows: Sequence[Mapping[str, Any]], foundations: Mapping[str, Mapping[s
     lines = []
     for (data, count), of_data in pd.DataFrame(rows).groupby(["data", "structures"], sort=False):
         start = foundations[str(data)]["force_rmse"]
-        own = {name: rows.set_index("seed") for name, rows in of_data.groupby("method", sort=False)}
-        for method, found in own.items():
+        by_method = {
+            name: rows.set_index("seed") for name, rows in of_data.groupby("method", sort=False)
+        }
+        for method, found in by_method.items():
             force = found["force_rmse"]
             cells = [
                 cell(found["energy_rmse"], 1),
                 cell(force, 0),
-                cell(force / own[RANDOM]["force_rmse"], 2),
+                cell(force / by_method[RANDOM]["force_rmse"], 2),
                 cell(found["left"], 2) if found["left"].notna().any() else "",
                 cell(force / start, 2),
             ]
@@ -63,9 +65,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--data", nargs="+",
-        default=["rmd17_ethanol", "h2co", "ammonia"],
+        default=["rmd17_ethanol", "h2co", "ammonia", "molecules_two_levels"],
     )  # fmt: skip
-    parser.add_argument("--n", nargs="+", type=int, default=[20], help="structures to choose")
+    parser.add_argument(
+        "--n", nargs="+", type=int, default=[10, 20, 50], help="structures to choose"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument(
         "--cases", type=Path, default=BENCHMARK / "cases.yaml",

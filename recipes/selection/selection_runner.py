@@ -97,8 +97,10 @@ class Demonstration:
         file = write_named(self.folder, f"{stem}-pool", [bare(frames[index]) for index in pool])
         selected, result = self.selected(choice, file)
         indices = [pool[atoms.info["pool_index"]] for atoms in read(selected, ":")]
-        train = LABELS["energies"].train([frames[index] for index in indices])
-        valid = LABELS["energies"].valid([frames[index] for index in others[: max(1, n // 10)]])
+        train, valid = LABELS["energies"].files(
+            [frames[index] for index in indices],
+            [frames[index] for index in others[: max(1, n // 10)]],
+        )
         files = Files(
             write_named(self.folder, f"{stem}-{choice.method}-{n}", train),
             write_named(self.folder, f"{stem}-valid", valid),

@@ -16,7 +16,6 @@ MODEL = "no.ckpt" if HOSTS["mace"] is None else "no.model"  # of the host that i
     [
         (("evaluate", "no.model", LABELLED, f"--out={NOWHERE}"), "cannot be written"),
         (("select", LABELLED, "--n=2", f"--out={NOWHERE}/chosen.xyz"), "cannot be written"),
-        (("soften", "no.model", LABELLED, f"--out={NOWHERE}"), "cannot be written"),
         (("report", LABELLED, f"--out={NOWHERE}/report.png"), "cannot be written"),
         (("finetune", MODEL, LABELLED, f"--out={NOWHERE}"), "cannot be written"),
         (("evaluate", "no.model", LABELLED, "--forces-key=absent"), "has the forces 'absent'"),

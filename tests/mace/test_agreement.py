@@ -8,8 +8,7 @@ from agreement import ENERGY, LEARNING_RATE, expected_ratios, labelled_frames, s
 from batches import batch_of
 from mace import modules
 
-from mace_weak.mace.ledger import Bridge
-from mace_weak.mace.loss import WeakLoss
+from mace_weak.mace.loss import Bridge, WeakLoss
 
 
 class MorseModel(torch.nn.Module):

@@ -16,7 +16,7 @@ def test_with_a_weak_loss_they_are_those_asked_for(tmp_path, finetune_flags):
 
 
 def test_mace_itself_keeps_the_foundations(tmp_path, finetune_flags, foundation):
-    """When it no longer does, ``mace_weak.mace.atomic_energies`` and the patch can go."""
+    """When it no longer does, ``mace_weak.mace.anchor`` and the patch can go."""
     run = train(tmp_path, *finetune_flags, *ALL_ELEMENTS, "--loss=weighted")
     assert run.atomic_energies == atomic_energies(torch.load(foundation, weights_only=False))
 

@@ -20,7 +20,6 @@ CALLS = {
 SHRUNK = {
     "evaluate": ("--probes=2", "--steps=20"),
     "select": ("--n=3",),
-    "soften": ("--epochs=2",),
 }
 
 

@@ -12,8 +12,7 @@ from training import FINETUNE, SCRATCH, train
 
 from mace_weak.errors import WeakLossError
 from mace_weak.mace.anchor import Anchor
-from mace_weak.mace.ledger import Bridge
-from mace_weak.mace.loss import WeakLoss, energy_penalty
+from mace_weak.mace.loss import Bridge, WeakLoss, energy_penalty
 
 
 @pytest.fixture

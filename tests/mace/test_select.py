@@ -13,9 +13,11 @@ from ase.io import read, write
 from datafiles import QUICKSTART
 from typer.testing import CliRunner
 
+from mace_weak.command import select as selection
 from mace_weak.command.app import select
 from mace_weak.errors import WeakLossError
 from mace_weak.structures import bare
+from mace_weak.tangent.picking import Gradients
 
 METHODS = {
     "forces": lambda foundation: [f"--model={foundation}"],
@@ -71,6 +73,32 @@ def test_forces_are_settled_better_than_by_random_structures(pool, foundation, t
     assert again["tables"] == result["tables"]
     few = result_of(*arguments, "--overwrite", "--candidates=20")
     assert "20 random structures of the 62 are candidates" in few["notes"][0]
+
+
+def test_a_call_that_was_stopped_goes_on(pool, foundation, tmp_path, monkeypatch):
+    """In blocks, each of which is computed once; the choice is that of one call."""
+    computed = []
+    original = Gradients.of.__func__
+
+    def gradients(cls, model, **settings):
+        if len(computed) == 2:
+            computed.append(0)
+            raise KeyboardInterrupt
+        computed.append(len(model.sizes))
+        return original(cls, model, **settings)
+
+    whole, out = tmp_path / "whole.xyz", tmp_path / "out.xyz"
+    arguments = (pool, "--n=6", f"--model={foundation}")
+    result = result_of(*arguments, f"--out={whole}")
+    monkeypatch.setattr(selection, "BLOCK", 25)
+    monkeypatch.setattr(Gradients, "of", classmethod(gradients))
+    assert run(*arguments, f"--out={out}").exit_code == 130
+    assert not out.exists()
+    again = result_of(*arguments, f"--out={out}")
+    assert computed == [25, 25, 0, 10]
+    assert again["tables"] == result["tables"]
+    assert out.read_text() == whole.read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.xyz", "whole.xyz"]
 
 
 def test_the_file_has_the_structures_of_the_pool(pool, foundation, tmp_path):

@@ -24,7 +24,7 @@ from mace_weak.mace.graphs import whole_graph
 from mace_weak.mace.tangent import ParametricModel, TangentAnchor
 from mace_weak.potentials import Sample
 from mace_weak.tangent.fit import Settings, fit
-from mace_weak.tangent.potential import TangentPotential
+from mace_weak.tangent.gradients import TangentPotential
 
 __all__ = ["frames", "system"]  # fixtures
 

@@ -10,7 +10,7 @@ from nequip.data import AtomicDataDict, from_ase
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
 from training import CUTOFF, MOLECULE_TYPES
 
-from mace_weak.nequip.fields import STRUCTURE
+from mace_weak.nequip import STRUCTURE
 
 
 def batch_of(

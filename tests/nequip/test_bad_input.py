@@ -244,7 +244,6 @@ def test_a_package_of_energies_only_is_refused_in_one_line(tmp_path, files, foun
     for arguments in (
         ("check", files.ethanol, "--foundation", model),
         ("evaluate", model, files.ethanol_forces, f"--out={tmp_path / 'page'}"),
-        ("soften", model, files.ethanol_forces, f"--out={tmp_path / 'soft'}"),
         ("finetune", model, files.ethanol, f"--out={tmp_path / 'tuned'}"),
     ):
         done = mace_weak(*arguments)

@@ -11,7 +11,7 @@ from conftest import package
 from stock import BUILD, COMPILED, ENERGY_OF, energy_in, stock, without_mace_weak
 from training import Run, base_config, changed, train, weak_config
 
-from mace_weak.nequip.supervised import MANAGER
+from mace_weak.nequip.train.losses import MANAGER
 
 __all__ = ["without_mace_weak"]  # a fixture
 

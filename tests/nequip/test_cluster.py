@@ -11,7 +11,7 @@ from readme_commands import ROOT, batch_calls
 from slurm import needs_slurm
 from training import CUTOFF, ETHANOL_SHIFTS, Run
 
-from mace_weak.command.nequip_overrides import per_type
+from mace_weak.command.propose import per_type
 
 (CALL,) = (call for call in batch_calls().values() if call.script.name == "nequip.slurm")
 EPOCHS = 60

@@ -13,8 +13,7 @@ from console import mace_weak, proposed_words, result_of, rows_of
 from nequip.integrations.ase import NequIPCalculator
 from predictions import calculated, relabelled
 
-from mace_weak.command.nequip_overrides import override
-from mace_weak.command.propose import Subject, training_command
+from mace_weak.command.propose import Subject, override, training_command
 from mace_weak.command.survey import survey
 from mace_weak.structures import Keys
 

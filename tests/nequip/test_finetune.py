@@ -17,8 +17,7 @@ from training import changed, train
 
 from mace_weak.calculator import ErrorBarCalculator
 from mace_weak.command.finetune_files import LABELS, read_training, write_labels
-from mace_weak.command.hosts import run_trainer
-from mace_weak.command.models import load_model
+from mace_weak.command.models import load_model, run_trainer
 from mace_weak.nequip import finetuning as host
 from mace_weak.structures import Keys
 from mace_weak.tangent.labels import Labels

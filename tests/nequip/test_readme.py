@@ -16,7 +16,7 @@ from readme_tables import NEQUIP, require_tests
 from roads import OTHER_ROADS
 from training import CUTOFF, ETHANOL_SHIFTS, LOSSES, MODULES, base_config
 
-from mace_weak.command.nequip_overrides import per_type
+from mace_weak.command.propose import per_type
 from mace_weak.losses import LOSSES as TABLE
 from mace_weak.nequip import train
 

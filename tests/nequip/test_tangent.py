@@ -17,7 +17,7 @@ from training import MOLECULE_TYPES
 
 from mace_weak.nequip.anchor import make_anchor
 from mace_weak.nequip.tangent import ParametricModel, TangentAnchor, double
-from mace_weak.tangent.potential import TangentPotential
+from mace_weak.tangent.gradients import TangentPotential
 
 __all__ = ["frames", "model", "system"]  # fixtures
 pytestmark = pytest.mark.usefixtures("nequip_dtype")

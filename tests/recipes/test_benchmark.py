@@ -196,18 +196,6 @@ def test_files_of_the_users_are_compared(tmp_path):
     assert plain["force_rmse"] != rows[0]["force_rmse"]
 
 
-@pytest.mark.skipif(HOSTS["mace"] is None, reason="the correction is measured with MACE")
-def test_softening_is_measured_on_the_structures_not_trained_on(tmp_path):
-    output = run_recipe(
-        BENCHMARK / "softening.py", f"--cases={small_plan(tmp_path)}", "--data", "small",
-        f"--out={tmp_path}",
-    )  # fmt: skip
-    before, after = (line.split(" | ") for line in output.splitlines() if "| small" in line)
-    assert before[1:3] == ["before", "3"]
-    assert after[1:3] == ["after", "3"]
-    assert float(after[3]) < float(before[3])
-
-
 @pytest.mark.skipif(HOSTS["mace"] is None, reason="the terms are measured with MACE")
 def test_the_tangent_model_is_measured_with_and_without_the_weak_terms(tmp_path):
     output = run_recipe(

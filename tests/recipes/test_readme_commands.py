@@ -33,7 +33,6 @@ EXACTLY = {
     "git clone https://github.com/davkovacs/BOTNet-datasets": "recipes/test_molecule_data.py",
     "python -m recipes.benchmark.make_molecules BOTNet-datasets": "recipes/test_molecule_data.py",
     "python -m recipes.benchmark.error_bars --readme": "recipes/test_benchmark.py",
-    "python -m recipes.benchmark.softening": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.weak_terms --readme": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.descriptor_learning": "recipes/test_descriptor_learning.py",
     "python -m recipes.benchmark.tangent_cost --readme": "recipes/test_step_cost.py",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from parametric import clusters, foundation
 
-from mace_weak.tangent.picking import NOISE, PoolFeatures, pick, pool_features
+from mace_weak.tangent.picking import NOISE, Gradients, PoolFeatures, pick
 
 N_STRUCTURES, N_PROBES, N_FEATURES = 12, 7, 9
 
@@ -15,15 +15,14 @@ N_STRUCTURES, N_PROBES, N_FEATURES = 12, 7, 9
 def features() -> PoolFeatures:
     generator = np.random.default_rng(0)
     sizes = generator.uniform(0.3, 3.0, size=(N_STRUCTURES, 1))
-    return PoolFeatures(
-        sizes * generator.normal(size=(N_STRUCTURES, N_FEATURES)),
-        generator.normal(size=(N_PROBES, N_FEATURES)),
-    )
+    energies = sizes * generator.normal(size=(N_STRUCTURES, N_FEATURES))
+    noise = NOISE * float(np.mean(np.sum(energies**2, axis=1)))
+    return PoolFeatures(energies, generator.normal(size=(N_PROBES, N_FEATURES)), noise)
 
 
 def left(features: PoolFeatures, chosen: list[int]) -> float:
     """Of the forces, given the energies of some structures: by the posterior of the weights."""
-    noise = NOISE * np.mean(np.sum(features.energies**2, axis=1))
+    noise = features.noise
     own = features.energies[chosen]
     covariance = np.linalg.inv(np.eye(N_FEATURES) + own.T @ own / noise)
     after = np.einsum("pi,ij,pj->p", features.forces, covariance, features.forces)
@@ -65,13 +64,32 @@ def test_an_order_is_taken_as_it_is(features):
     assert picked.left[-1] > pick(features, 3).left[-1]
 
 
+def test_those_left_out_change_nothing(features):
+    """What random structures leave is computed without all others."""
+    order = [5, 1, 8]
+    among_all = pick(features, 2, order=order[:2], known=order[2:])
+    alone = pick(features.only(order), 2, order=[0, 1], known=[2])
+    assert alone.left == pytest.approx(among_all.left, rel=1e-12)
+
+
+def gradients(structures, probed) -> Gradients:
+    return Gradients.of(foundation(structures), probed=probed, seed=1, watch=lambda steps, _: steps)
+
+
+def test_gradients_in_parts_are_those_of_all():
+    structures = clusters(6)
+    whole = gradients(structures, {1, 4})
+    parts = [gradients(structures[:2], {1}), gradients(structures[2:], {2})]
+    for name in ("energies", "forces"):
+        found = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_allclose(found, getattr(whole, name), rtol=1e-12)
+
+
 def test_energies_of_a_potential_settle_its_forces():
     """Pair energies of seven parameters, of which 7 energies leave little."""
-    model = foundation(clusters(30))
-    counts = np.array([[size] for size in model.sizes])
-    features = pool_features(
-        model, counts, probed=range(0, 30, 2), seed=1, watch=lambda steps, _: steps
-    )
+    structures = clusters(30)
+    counts = np.array([[float(size)] for size in foundation(structures).sizes])
+    features = PoolFeatures.of([gradients(structures, range(0, 30, 2))], counts)
     assert features.energies.shape[0] == 30
     assert features.forces.shape[0] == 15
     np.testing.assert_allclose(features.energies.sum(axis=0), 0.0, atol=1e-10)  # shifts taken out

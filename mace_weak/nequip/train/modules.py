@@ -20,8 +20,7 @@ from mace_weak.losses import LOSSES
 from mace_weak.nequip.anchor import gives_forces
 from mace_weak.nequip.checkpoints import continue_shuffling, make_portable
 from mace_weak.nequip.run import Preparation, begin_run, prepare_run
-from mace_weak.nequip.supervised import supervised_loss
-from mace_weak.nequip.train.losses import WeakLoss
+from mace_weak.nequip.train.losses import WeakLoss, supervised_loss
 
 
 class WeakLightningModule(NequIPLightningModule):

@@ -16,8 +16,7 @@ from test_tangent_evidence import (
     solution_of,
 )
 
-from mace_weak.tangent.posterior import Posterior
-from mace_weak.tangent.solution import solve
+from mace_weak.tangent.solution import Posterior, solve
 
 __all__ = ["problem", "rows"]  # fixtures
 
