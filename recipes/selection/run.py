@@ -5,7 +5,7 @@
 For each seed a random half of the training file is the pool. The command sees it without labels;
 what it chooses gets its energies, and the benchmark's foundation model is fine-tuned on them by
 ``mace-weak finetune``. What was trained before is kept, so that a run can be stopped and called
-again.
+again, and the table has the rows of earlier calls too.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from recipes.selection.selection_runner import FORCES, RANDOM, Choice, Demonstra
 
 HERE = Path(__file__).parent
 METHODS = (RANDOM, FORCES)
+SETTINGS = ("data", "structures", "method", "seed")
+Row = dict[str, Any]
 HEADER = (
     "data", "energies", "method", "energy, meV/atom", "forces, meV/Å", "forces / random's",
     "left open, by the prior", "forces / foundation model's",
 )  # fmt: skip
 
 
-def table(rows: Sequence[Mapping[str, Any]], foundations: Mapping[str, Mapping[str, float]]) -> str:
+def table(rows: Sequence[Row], foundations: Mapping[str, Mapping[str, float]]) -> str:
     """Means and standard deviations over the seeds; ratios are taken within each seed."""
     lines = []
     for (data, count), of_data in pd.DataFrame(rows).groupby(["data", "structures"], sort=False):
@@ -55,6 +57,22 @@ def table(rows: Sequence[Mapping[str, Any]], foundations: Mapping[str, Mapping[s
     return markdown_table(HEADER, lines)
 
 
+def with_earlier(path: Path, rows: Sequence[Row], versions: Mapping[str, str]) -> list[Row]:
+    """Rows of this call, and those that a call with the same versions wrote to ``path``."""
+    text = dict.fromkeys(versions, str)
+    earlier = pd.read_csv(path, dtype=text).to_dict("records") if path.is_file() else []
+    alike = [row for row in earlier if all(row.get(key) == versions[key] for key in versions)]
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in (*alike, *({**row, **versions} for row in rows)):
+        found[tuple(row[name] for name in SETTINGS)] = row
+    return sorted(found.values(), key=place)
+
+
+def place(row: Row) -> tuple[Any, ...]:
+    """Where a row stands in the table."""
+    return row["data"], row["structures"], METHODS.index(row["method"]), row["seed"]
+
+
 def cell(values: pd.Series, digits: int) -> str:
     """Mean and spread."""
     spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
@@ -67,9 +85,7 @@ def arguments() -> argparse.Namespace:
         "--data", nargs="+",
         default=["rmd17_ethanol", "h2co", "ammonia", "molecules_two_levels"],
     )  # fmt: skip
-    parser.add_argument(
-        "--n", nargs="+", type=int, default=[10, 20, 50], help="structures to choose"
-    )
+    parser.add_argument("--n", nargs="+", type=int, default=[20], help="structures to choose")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument(
         "--cases", type=Path, default=BENCHMARK / "cases.yaml",
@@ -104,10 +120,14 @@ def main() -> None:
     foundations = {name: demonstration.prepare(name) for name in present}
     settings = itertools.product(present, options.n, METHODS, options.seeds)
     choices = [Choice(*values) for values in settings]
+    file = options.out / "selection.csv"
     rows = list(demonstration.rows(choices))
-    write_csv(options.out / "selection.csv", rows)
+    rows = with_earlier(file, rows, demonstration.benchmark.versions())
+    write_csv(file, rows)
+    for name in {row["data"] for row in rows} - set(foundations):
+        foundations[name] = demonstration.prepare(name)
     text = with_versions(table(rows, foundations), PACKAGES)
-    print(f"\nErrors of unseen structures:\n\n{text}\n\nResults: {options.out / 'selection.csv'}")
+    print(f"\nErrors of unseen structures:\n\n{text}\n\nResults: {file}")
     if options.readme:
         readme = HERE / "README.md"
         readme.write_text(with_table(readme.read_text(), "selection", text))

@@ -8,6 +8,9 @@ import pytest
 from ase.io import read
 from datafiles import HOSTS, RECIPES, run_recipe, small_plan
 
+from recipes.benchmark.benchmark_runner import write_csv
+from recipes.selection.run import with_earlier
+
 SELECTION = RECIPES / "selection"
 METHODS = ["random", "forces"]
 
@@ -16,6 +19,19 @@ pytestmark = pytest.mark.skipif(HOSTS["mace"] is None, reason="the demonstration
 
 def demonstrate(*arguments: str) -> str:
     return run_recipe(SELECTION / "run.py", *arguments)
+
+
+def test_rows_of_earlier_calls_are_kept_if_the_versions_are_the_same(tmp_path):
+    file, versions = tmp_path / "selection.csv", {"mace-torch": "0.3.16", "torch": "2.10"}
+    setting = {"data": "small", "structures": 4, "method": "random", "seed": 1}
+    write_csv(file, with_earlier(file, [{**setting, "force_rmse": 3.0}], versions))
+    other = {**setting, "structures": 10}
+    found = with_earlier(file, [{**other, "force_rmse": 2.0}], versions)
+    assert [(row["structures"], row["force_rmse"]) for row in found] == [(4, 3.0), (10, 2.0)]
+    (again,) = with_earlier(file, [{**setting, "force_rmse": 1.0}], versions)
+    assert again["force_rmse"] == 1.0
+    (new,) = with_earlier(file, [{**other, "force_rmse": 2.0}], {**versions, "torch": "2.11"})
+    assert new["structures"] == 10
 
 
 @pytest.mark.slow
