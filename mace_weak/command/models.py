@@ -245,8 +245,8 @@ def run_trainer(
     arguments: Sequence[str],
     output: Path,
     *,
-    epochs: int = 0,
-    epoch: re.Pattern[str] | None = None,
+    epochs: int,
+    epoch: re.Pattern[str],
     kept_open: Sequence[int] = (),
 ) -> None:
     """Run a command of this environment and append its output to the file ``output``.
@@ -282,11 +282,11 @@ def run_trainer(
             ) as bar,
             output.open("a", encoding="utf-8") as file,
         ):
-            task = bar.add_task(f"{name} …", total=epochs or None)
+            task = bar.add_task(f"{name} …", total=epochs)
             for line in process.stdout or ():
                 file.write(line)
                 last = line.strip() or last
-                if epoch is not None and (found := epoch.search(line)):
+                if found := epoch.search(line):
                     bar.update(task, completed=int(found[1]) + 1)
         status = process.wait()
     except BaseException:

@@ -24,7 +24,7 @@ from predictions import calculated, softened
 from training import atomic_energies, train
 
 from mace_weak.calculator import ErrorBarCalculator
-from mace_weak.command.models import load_model
+from mace_weak.command.models import load_model, run_trainer
 from mace_weak.errors import WeakLossError
 from recipes.quickstart import mace_host
 
@@ -385,3 +385,12 @@ def test_bad_use_ends_with_one_line(foundation, tmp_path, flags, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_host_that_fails_is_told_with_its_last_line(tmp_path):
+    output, epochs = tmp_path / "output.txt", {"epochs": 1, "epoch": re.compile(r"Epoch (\d+)")}
+    with pytest.raises(WeakLossError, match=f"python failed .out of memory.: see {output}"):
+        run_trainer("python", ["-c", "print('starting'); exit('out of memory')"], output, **epochs)
+    assert output.read_text() == "starting\nout of memory\n"
+    with pytest.raises(WeakLossError, match=r"there is no .*train_nothing"):
+        run_trainer("train_nothing", [], output, **epochs)

@@ -136,7 +136,7 @@ def test_forces_of_some_structures_are_learned_by_the_anchored_loss_too(foundati
     )  # fmt: skip
     saved = load_model(str(foundation))
     arguments = host.arguments_on_labels(saved, task, anchored=True)
-    run_trainer(host.COMMAND, arguments, tmp_path / "training.txt")
+    run_trainer(host.COMMAND, arguments, tmp_path / "training.txt", epochs=2, epoch=host.EPOCH)
     assert (tmp_path / host.PRODUCT).is_file()
 
 
