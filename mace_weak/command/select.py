@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from mace_weak.command.models import (
 from mace_weak.command.output import Finding, Result, Table, as_text, progress
 from mace_weak.compositions import counts_of, elements_of
 from mace_weak.errors import WeakLossError
-from mace_weak.structures import evenly, is_isolated_atom, read_structures
+from mace_weak.structures import evenly, is_isolated_atom, read_structures, state_of
 from mace_weak.tangent.picking import Gradients, Picked, PoolFeatures, pick
 from mace_weak.tangent.storage import replacing
 
@@ -170,34 +171,52 @@ def in_blocks(
     """
     for atoms in frames:
         require_elements(saved, atoms)
+    host = finetuning_host(name)
+    same_model = model_digest(host.parametric_model(saved, []))
     starts = range(0, len(frames), BLOCK)
     for place, start in enumerate(starts, start=1):
-        model = finetuning_host(name).parametric_model(saved, frames[start : start + BLOCK])
+        block = frames[start : start + BLOCK]
         within = [number - start for number in probed if start <= number < start + BLOCK]
+        path = work / f"{block_digest(same_model, block, within, seed)}.npz"
+        if path.is_file():
+            with np.load(path) as kept:
+                yield Gradients(kept["energies"], kept["forces"])
+            continue
         which = f", block {place} of {len(starts)}" if len(starts) > 1 else ""
-        yield block_gradients(model, within, seed=seed, work=work, which=which)
+        watch = partial(watched, total=len(block), which=which)
+        model = host.parametric_model(saved, block)
+        found = Gradients.of(model, probed=set(within), seed=seed, watch=watch)
+        work.mkdir(exist_ok=True)
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, energies=found.energies, forces=found.forces)
+        yield found
 
 
-def block_gradients(
-    model: Parametric, probed: Sequence[int], *, seed: int, work: Path, which: str
-) -> Gradients:
-    """Gradients of some structures: those of an earlier call, or computed, and kept in ``work``."""
-    digest = hashlib.sha256(json.dumps([list(model.keys), list(probed), seed]).encode())
+def watched(steps: Iterable[int], what: str, *, total: int, which: str) -> Iterator[int]:
+    """The steps of a block, with a progress bar."""
+    return progress(steps, what + which, total=total)
+
+
+def model_digest(model: Parametric) -> str:
+    """What tells a model from all others."""
+    digest = hashlib.sha256()
     for name, tensor in model.state.items():
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    path = work / f"{digest.hexdigest()}.npz"
-    if path.is_file():
-        with np.load(path) as kept:
-            return Gradients(kept["energies"], kept["forces"])
+    return digest.hexdigest()
 
-    def watch(steps: Iterable[int], what: str) -> Iterator[int]:
-        return progress(steps, what + which, total=len(model.sizes))
 
-    found = Gradients.of(model, probed=set(probed), seed=seed, watch=watch)
-    work.mkdir(exist_ok=True)
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, energies=found.energies, forces=found.forces)
-    return found
+def block_digest(model: str, block: Sequence[Atoms], probed: Sequence[int], seed: int) -> str:
+    """What the gradients of a block depend on, cells and charges among it."""
+    content = [
+        [
+            atoms.numbers.tolist(), atoms.positions.tolist(), atoms.cell.tolist(),
+            atoms.pbc.tolist(),
+            {name: np.asarray(value).tolist() for name, value in state_of(atoms).items()},
+        ]
+        for atoms in block
+    ]  # fmt: skip
+    text = json.dumps([model, content, list(probed), seed], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def projections(rows: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mace_weak.errors import WeakLossError
 from mace_weak.tangent.fit import Tangent
-from mace_weak.tangent.gradients import Coordinates, Features, Model, force_rows, scales_of
+from mace_weak.tangent.gradients import Coordinates, Features, Model, force_rows
 from mace_weak.tangent.prior import Sketch
 from mace_weak.tangent.solution import Posterior
 from mace_weak.tangent.storage import replacing
@@ -144,7 +144,7 @@ class ErrorBars:
                 parameters[name].copy_(torch.from_numpy(value).view_as(parameters[name]))
         trained = [parameters[name] for name in self.parameters]
         active = torch.from_numpy(self.active).to(trained[0].device)
-        coordinates = Coordinates(trained, active, scales_of(trained)[active])
+        coordinates = Coordinates.of(trained, active)
         sketch = Sketch.of(coordinates.scale, size=self.posterior.size, seed=self.posterior.seed)
         return ModelErrorBars(self.posterior, model, coordinates, sketch)
 

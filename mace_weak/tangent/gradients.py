@@ -71,10 +71,12 @@ class Coordinates:
     scale: Tensor
 
     @classmethod
-    def whole(cls, parameters: Sequence[Tensor]) -> Coordinates:
-        """All parameters, for structures that are not known yet."""
+    def of(cls, parameters: Sequence[Tensor], active: Tensor | None = None) -> Coordinates:
+        """The ``active`` parameters; all of them for structures that are not known yet."""
         scale = scales_of(parameters)
-        return cls(parameters, torch.ones_like(scale, dtype=torch.bool), scale)
+        if active is None:
+            active = torch.ones_like(scale, dtype=torch.bool)
+        return cls(parameters, active, scale[active])
 
     def __len__(self) -> int:
         return len(self.scale)
@@ -131,11 +133,10 @@ def coordinates_of(model: Model) -> Coordinates:
         for mask, gradient in zip(found, gradients, strict=True):
             if gradient is not None:
                 mask |= gradient != 0
-    scale = scales_of(parameters)
-    active = torch.cat([mask.reshape(-1) for mask in found]) & (scale > 0)
+    active = torch.cat([mask.reshape(-1) for mask in found]) & (scales_of(parameters) > 0)
     if not active.any():
         raise WeakLossError("no energy depends on a trainable parameter: unfreeze the model")
-    return Coordinates(parameters, active, scale[active])
+    return Coordinates.of(parameters, active)
 
 
 def scales_of(parameters: Sequence[Tensor]) -> Tensor:

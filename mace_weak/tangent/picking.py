@@ -49,7 +49,7 @@ class Gradients:
         Each structure takes a gradient by the parameters, and a probed one two more. They have a
         place for every parameter, so that those of different parts belong together.
         """
-        coordinates = Coordinates.whole(model.parameters)
+        coordinates = Coordinates.of(model.parameters)
         sketch = Sketch.of(coordinates.scale, size=SKETCH, seed=seed)
         energies, forces = [np.empty((0, SKETCH))], [np.empty((0, SKETCH))]
         for number in watch(range(len(model.sizes)), "gradients"):

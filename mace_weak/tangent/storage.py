@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mace_weak.tangent.evidence import Choice
 from mace_weak.tangent.fit import Account, Settings, Tangent, fit
-from mace_weak.tangent.gradients import Coordinates, Model, scales_of
+from mace_weak.tangent.gradients import Coordinates, Model
 from mace_weak.tangent.labels import Labels
 from mace_weak.tangent.solution import Posterior
 
@@ -122,7 +122,7 @@ def load(path: Path, parameters: Sequence[Tensor], mark: str) -> Tangent | None:
     device = parameters[0].device
     bits = np.unpackbits(numbers["active"], count=n_parameters).astype(bool)
     active = torch.from_numpy(bits).to(device)
-    coordinates = Coordinates(parameters, active, scales_of(parameters)[active])
+    coordinates = Coordinates.of(parameters, active)
     choice = Choice(**account.pop("choice"))
     change = torch.from_numpy(numbers["change"]).to(device)
     account = Account(choice=choice, **account)

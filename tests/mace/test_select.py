@@ -101,6 +101,21 @@ def test_a_call_that_was_stopped_goes_on(pool, foundation, tmp_path, monkeypatch
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.xyz", "whole.xyz"]
 
 
+def test_gradients_are_kept_for_the_same_structures_alone():
+    """Of the same cell and charge, with forces of the same ones; labels do not count."""
+    atoms = Atoms("OH", [(0, 0, 0), (0, 0, 1)], cell=[5, 5, 5], pbc=True)
+    others = [atoms.copy() for _ in range(3)]
+    others[0].set_cell([5, 5, 6])
+    others[1].pbc = False
+    others[2].info["total_charge"] = 1
+    digests = [selection.block_digest("model", [one], [0], 1) for one in (atoms, *others)]
+    assert len(set(digests)) == 4
+    labelled = atoms.copy()
+    labelled.info["REF_energy"] = 1.0
+    assert selection.block_digest("model", [labelled], [0], 1) == digests[0]
+    assert selection.block_digest("model", [atoms], [], 1) != digests[0]
+
+
 def test_the_file_has_the_structures_of_the_pool(pool, foundation, tmp_path):
     """With all that they had, in its order."""
     out = tmp_path / "chosen.xyz"
