@@ -8,13 +8,14 @@ import pytest
 from ase.io import read
 from datafiles import HOSTS, RECIPES, run_recipe, small_plan
 
+if HOSTS["mace"] is None:
+    pytest.skip("the demonstration is with MACE", allow_module_level=True)
+
 from recipes.benchmark.benchmark_runner import write_csv
 from recipes.selection.run import with_earlier
 
 SELECTION = RECIPES / "selection"
 METHODS = ["random", "forces"]
-
-pytestmark = pytest.mark.skipif(HOSTS["mace"] is None, reason="the demonstration is with MACE")
 
 
 def demonstrate(*arguments: str) -> str:
