@@ -13,8 +13,8 @@ from training import FINETUNE, train
 PACKAGE = ".nequip.zip"  # of the other host: see nequip/test_finetune.py
 POLAR = "polar.model"  # of a PolarMACE: see recipes/test_dimers.py
 CALLS = {
-    call: words
-    for call, words in calls("mace-weak").items()
+    " ".join(words): words
+    for words in calls("mace-weak").values()
     if not any(word.endswith(PACKAGE) or word == POLAR for word in words)
 }
 SHRUNK = {
@@ -40,7 +40,7 @@ def users(tmp_path_factory, files, foundation):
     return folder
 
 
-@pytest.mark.parametrize("words", CALLS.values(), ids=[" ".join(words) for words in CALLS.values()])
+@pytest.mark.parametrize("words", CALLS.values(), ids=CALLS)
 def test_the_calls_run(monkeypatch, users, foundation, words):
     """``small`` is MACE-MP-0, for which a small model stands in."""
     monkeypatch.chdir(users)
