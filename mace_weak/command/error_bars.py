@@ -33,9 +33,9 @@ def file_of(model: Path) -> Path:
     return model.with_name(model.name + SUFFIX)
 
 
-def mark_of(model: Path) -> str:
-    """What tells a model file from all others."""
-    return hashlib.sha256(model.read_bytes()).hexdigest()
+def digest_of(path: Path) -> str:
+    """A digest of the content of a file, which no other content has."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def save_error_bars(path: Path, tangent: Tangent, foundation: Parametric, *, device: str) -> Path:
@@ -43,7 +43,7 @@ def save_error_bars(path: Path, tangent: Tangent, foundation: Parametric, *, dev
     model = str(path)
     successor = finetuning_host(model).parametric_model(load_model(model, device=device), [])
     bars = ErrorBars.of(tangent, foundation, successor)
-    bars.save(file_of(path), mark=mark_of(path))
+    bars.save(file_of(path), mark=digest_of(path))
     return file_of(path)
 
 
@@ -54,7 +54,7 @@ def load_error_bars(model: str) -> ErrorBars | None:
         WeakLossError: if the file there is of another model.
     """
     path = file_of(Path(model))
-    return ErrorBars.load(path, mark=mark_of(Path(model))) if path.is_file() else None
+    return ErrorBars.load(path, mark=digest_of(Path(model))) if path.is_file() else None
 
 
 def require_error_bars(model: str) -> ErrorBars:

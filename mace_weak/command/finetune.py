@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from mace_weak.command.check import FINETUNE, check_data
 from mace_weak.command.error_bars import (
     FAR,
     calibration_table,
+    digest_of,
     doubtful,
     file_of,
     judged,
@@ -115,16 +115,12 @@ def contents_of(request: Request) -> dict[str, object]:
     """What the work depends on, by the names that messages use."""
     file = Path(request.foundation)
     return {
-        "foundation model": _digest(file) if file.is_file() else request.foundation,
-        "training file": _digest(request.train),
+        "foundation model": digest_of(file) if file.is_file() else request.foundation,
+        "training file": digest_of(request.train),
         "head": request.head,
         "key": [request.keys.energy, request.keys.forces],
         "seed": request.seed,
     }
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def findings_of(request: Request, foundation: Model) -> Result:

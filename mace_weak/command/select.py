@@ -198,7 +198,7 @@ def watched(steps: Iterable[int], what: str, *, total: int, which: str) -> Itera
 
 
 def model_digest(model: Parametric) -> str:
-    """What tells a model from all others."""
+    """A digest of all tensors of a model, which no other model has."""
     digest = hashlib.sha256()
     for name, tensor in model.state.items():
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
