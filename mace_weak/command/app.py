@@ -170,6 +170,14 @@ def finetune(
             help="GB for the gradients; default: 4, on a GPU three quarters of what is free.",
         ),
     ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Steps of the host's trainer; default: some 900 of MACE, 1800 of NequIP. Fewer "
+            "take less time, but the model follows the solution less closely.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a model of MACE or NequIP on a few energies, in closed form.
@@ -189,7 +197,7 @@ def finetune(
     request = Request(
         foundation=foundation, train=train, out=out, test=test, head=head,
         keys=Keys(energy_key, forces_key), overwrite=overwrite, seed=seed, device=device,
-        memory=memory,
+        memory=memory, steps=steps,
     )  # fmt: skip
     raise typer.Exit(show(finetune_model(request), as_json=as_json))
 

@@ -80,6 +80,7 @@ class Request:
     seed: int
     device: str
     memory: float | None
+    steps: int | None = None
 
 
 def finetune_model(request: Request) -> Result:
@@ -120,6 +121,7 @@ def contents_of(request: Request) -> dict[str, object]:
         "head": request.head,
         "key": [request.keys.energy, request.keys.forces],
         "seed": request.seed,
+        "number of steps": request.steps,
     }
 
 
@@ -210,7 +212,8 @@ class Finetuning:
                     self.work.folder, self.structures, model=model, tangent=tangent, start=start,
                     labels=labels, seed=self.request.seed, progress=done,
                 )  # fmt: skip
-        task = self.task(LESSONS, VALIDATION, self.host.distilling(len(frames) * (1 + COPIES)))
+        schedule = self.host.distilling(len(frames) * (1 + COPIES), self.request.steps)
+        task = self.task(LESSONS, VALIDATION, schedule)
         self.train(task, self.host.distilling_arguments(self.foundation, task))
 
     def shifts_of_trained(self) -> np.ndarray:
@@ -237,7 +240,7 @@ class Finetuning:
             missing_as_nan=self.host.MISSING_AS_NAN,
         )  # fmt: skip
         n_labelled = int(np.sum(np.isfinite(self.structures.energies)))
-        schedule = training_on_labels(n_labelled, anchored=anchored)
+        schedule = training_on_labels(n_labelled, self.request.steps, anchored=anchored)
         task = self.task(LABELS, LABELS, schedule, forces=some_forces)
         arguments = self.host.arguments_on_labels(self.foundation, task, anchored=anchored)
         self.train(task, arguments)

@@ -191,8 +191,11 @@ class Host(Protocol):
     def parametric_model(self, saved: Any, frames: Sequence[Atoms]) -> Parametric:
         """The model as a function of its parameters, on some structures."""
 
-    def distilling(self, n_lessons: int) -> Schedule:
-        """How long the trainer learns from so many structures of the tangent model."""
+    def distilling(self, n_lessons: int, steps: int | None) -> Schedule:
+        """How long the trainer learns from so many structures of the tangent model.
+
+        So many ``steps``, by default as many as suit the host.
+        """
 
     def distilling_arguments(self, saved: Any, task: Task) -> list[str]:
         """Arguments of the trainer for energies and forces of the tangent model."""

@@ -88,6 +88,9 @@ def _configured(saved: SavedModel, task: Task, loss: Mapping[str, Any], *, kind:
     """Write the configuration into the folder of the task; returns how to call it."""
     files = {"train_file_path": str(task.train), "val_file_path": str(task.valid)}
     schedule, restart = task.schedule, task.folder / f"{RESTART}.ckpt"
+    checkpoints = {NAME: schedule.epochs}
+    if schedule.epochs > 1:  # Lightning refuses two checkpoints of the same epochs
+        checkpoints[RESTART] = 1
     config = {
         "run": ["train"],
         "hydra": {"run": {"dir": str(task.folder / "logs")}},
@@ -96,7 +99,7 @@ def _configured(saved: SavedModel, task: Task, loss: Mapping[str, Any], *, kind:
         ),
         "trainer": configuration.trainer(
             task.folder,
-            {RESTART: 1, NAME: schedule.epochs},
+            checkpoints,
             epochs=schedule.epochs,
             device=task.device,
             clip=CLIP,

@@ -12,7 +12,8 @@ LONGER, LR = 2, 0.02  # than MACE's models take
 CLIP = 1.0  # without it, a few steep lessons undo what was learned
 
 
-def distilling(n_lessons: int) -> Schedule:
-    """For so many structures labelled by the tangent model."""
-    schedule = teaching.distilling(n_lessons)
-    return replace(schedule, epochs=LONGER * schedule.epochs, lr=LR)
+def distilling(n_lessons: int, steps: int | None = None) -> Schedule:
+    """For so many structures labelled by the tangent model; ``steps`` in place of the default."""
+    schedule = teaching.distilling(n_lessons, steps)
+    epochs = schedule.epochs if steps else LONGER * schedule.epochs
+    return replace(schedule, epochs=epochs, lr=LR)

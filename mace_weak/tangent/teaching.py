@@ -38,17 +38,20 @@ class Schedule:
         return LAST_LR ** (1 / self.epochs)
 
 
-def distilling(n_lessons: int) -> Schedule:
-    """For so many structures labelled by the tangent model."""
+def distilling(n_lessons: int, steps: int | None = None) -> Schedule:
+    """For so many structures labelled by the tangent model; ``steps`` in place of the default."""
     batch_size = BATCH if n_lessons < LARGE else 2 * BATCH
-    epochs = max(EPOCHS, round(STEPS * batch_size / n_lessons))
+    if steps is None:
+        epochs = max(EPOCHS, round(STEPS * batch_size / n_lessons))
+    else:
+        epochs = max(1, round(steps * batch_size / n_lessons))
     return Schedule(epochs=epochs, batch_size=batch_size, lr=0.005)
 
 
-def training_on_labels(n_structures: int, *, anchored: bool) -> Schedule:
+def training_on_labels(n_structures: int, steps: int | None = None, *, anchored: bool) -> Schedule:
     """For the labels themselves, of so many structures, with the anchored loss or without."""
     batch_size = max(1, min(ANCHORED_BATCH, n_structures))
-    epochs = max(1, round(ANCHORED_STEPS / (n_structures // batch_size)))
+    epochs = max(1, round((steps or ANCHORED_STEPS) / (n_structures // batch_size)))
     return Schedule(epochs=epochs, batch_size=batch_size, lr=ANCHORED_LR if anchored else PLAIN_LR)
 
 

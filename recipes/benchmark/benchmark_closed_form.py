@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -20,11 +21,18 @@ class ClosedForm:
     loss = processes.CLOSED_FORM
 
     def __init__(
-        self, case: Case, *, files: Files, foundation: str, suffix: str, device: str
+        self,
+        case: Case,
+        *,
+        files: Files,
+        foundation: str,
+        suffix: str,
+        options: argparse.Namespace,
     ) -> None:
         self.words = closed_form_call.command_of(
-            foundation, files.train, device=device, seed=case.seed
-        )
+            foundation, files.train, device=options.device, seed=case.seed,
+            steps=options.finetune_steps,
+        )  # fmt: skip
         self.suffix = suffix
 
     def command(self) -> list[str]:

@@ -117,7 +117,7 @@ class Benchmark:
                 files=self.train_files[case],
                 foundation=foundation,
                 suffix=self.host.MODEL_SUFFIX,
-                device=self.options.device,
+                options=self.options,
             )
         return self.host.Training(
             case,

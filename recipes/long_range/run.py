@@ -62,7 +62,9 @@ def fine_tune(kind: str, road: str, foundation: str, options: argparse.Namespace
     if road == FOUNDATION:
         return foundation
     if road == FINETUNE:
-        command = closed_form_call.command_of(foundation, train, device=options.device)
+        command = closed_form_call.command_of(
+            foundation, train, device=options.device, steps=options.finetune_steps
+        )
         suffix = mace_host.MODEL_SUFFIX
         return str(closed_form_call.finetuned(out, command, suffix=suffix, quiet=True))
     return str(

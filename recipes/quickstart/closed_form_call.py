@@ -7,9 +7,13 @@ from pathlib import Path
 from recipes.quickstart import processes
 
 
-def command_of(foundation: str, train: Path, *, device: str, seed: int = 1) -> list[str]:
+def command_of(
+    foundation: str, train: Path, *, device: str, seed: int = 1, steps: int | None = None
+) -> list[str]:
     """All of the command line but the model file."""
     settings = [f"--device={device}", f"--seed={seed}"]
+    if steps is not None:
+        settings.append(f"--steps={steps}")
     return ["mace-weak", "finetune", str(foundation), str(train), *settings]
 
 

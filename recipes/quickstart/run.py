@@ -57,7 +57,9 @@ def main() -> None:
         fine_tune = partial(host.fine_tune, foundation=foundation, options=options)
         models = dict(zip(cases, pool.map(fine_tune, cases.values()), strict=True))
     if not options.sweep:
-        command = command_of(foundation, options.train, device=options.device)
+        command = command_of(
+            foundation, options.train, device=options.device, steps=options.finetune_steps
+        )
         models["finetune"] = finetuned(options.out, command, suffix=host.MODEL_SUFFIX, quiet=False)
     if Path(foundation).is_file():
         models = {"foundation model": foundation, **models}

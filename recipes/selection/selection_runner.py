@@ -132,7 +132,7 @@ class Demonstration:
             files=files,
             foundation=self.foundation(choice.data),
             suffix=benchmark_mace.MODEL_SUFFIX,
-            device=self.options.device,
+            options=self.options,
         )
         model = training.run(self.benchmark.out)
         errors = self.benchmark.errors(str(model), choice.data)

@@ -20,6 +20,7 @@ CALLS = {
 SHRUNK = {
     "evaluate": ("--probes=2", "--steps=20"),
     "select": ("--n=3",),
+    "finetune": ("--steps=20",),
 }
 
 

@@ -31,6 +31,7 @@ from recipes.quickstart import mace_host
 ETHANOL = QUICKSTART / "data" / "ethanol_pbe_train.xyz"
 CBS = RECIPES / "cbs_energy_only" / "data"
 TEST = QUICKSTART / "data" / "ethanol_pbe_test.xyz"
+FEW_STEPS = "--steps=500"  # ten epochs of distilling
 CHOSEN, EXPECTED = "What the evidence chose", "Errors to expect (RMSE)"
 
 
@@ -38,7 +39,8 @@ CHOSEN, EXPECTED = "What the evidence chose", "Errors to expect (RMSE)"
 def finetuning(foundation, tmp_path_factory):
     """The command on fifty energies of ethanol: what it says, and the model file."""
     out = tmp_path_factory.mktemp("finetune") / "tuned model.model"
-    return result_of("finetune", foundation, ETHANOL, f"--out={out}", f"--test={TEST}"), out
+    arguments = (f"--out={out}", f"--test={TEST}", FEW_STEPS)
+    return result_of("finetune", foundation, ETHANOL, *arguments), out
 
 
 def test_forces_improve_without_a_force_label(foundation, tmp_path):
@@ -129,6 +131,14 @@ def test_error_bars_are_compared_with_the_errors(finetuning, tmp_path):
     assert (tmp_path / "error_bars.png").stat().st_size > 10_000
 
 
+def test_the_trainer_takes_as_many_steps_as_asked(finetuning):
+    _, out = finetuning
+    log = (out.with_name(f"{out.name}.work") / "training.txt").read_text()
+    lessons = len(read(out.with_name(f"{out.name}.work") / "lessons.xyz", ":"))
+    assert {int(epoch) for epoch in re.findall(r"Epoch (\d+):", log)} == set(range(10))
+    assert f"Batch size: {10 * lessons // 500}" in log
+
+
 def test_the_command_shows_the_error_bars_of_test_structures(finetuning):
     found, _ = finetuning
     energies, forces = found["tables"]["Error bars"]
@@ -200,7 +210,7 @@ def test_nothing_is_overwritten_without_saying(finetuning, foundation):
 def test_a_killed_run_goes_on_to_the_same_solution(finetuning, foundation, tmp_path):
     found, _ = finetuning
     out = tmp_path / "tuned.model"
-    arguments = ("finetune", foundation, ETHANOL, f"--out={out}", f"--test={TEST}")
+    arguments = ("finetune", foundation, ETHANOL, f"--out={out}", f"--test={TEST}", FEW_STEPS)
     work = tmp_path / "tuned.model.work"
     killed_when((work / "solution.npz").is_file, *arguments)
     solved = (work / "solution.npz").stat().st_mtime_ns
@@ -223,6 +233,9 @@ def test_work_on_other_labels_is_not_gone_on_with(foundation, tmp_path):
     write(train, frames)
     arguments = ("finetune", foundation, train, f"--out={out}")
     killed_when((tmp_path / "tuned.model.work" / "solution.npz").is_file, *arguments)
+    done = mace_weak(*arguments, FEW_STEPS)
+    assert done.returncode == 2
+    assert "another number of steps: add --overwrite" in done.stderr
     write(train, frames[:40])
     done = mace_weak(*arguments)
     assert done.returncode == 2
@@ -298,7 +311,8 @@ def test_labels_that_leave_the_forces_open_are_trained_on_by_the_anchored_loss(
 ):
     write(tmp_path / "train.xyz", read(ETHANOL, ":3"))
     out = tmp_path / "tuned.model"
-    found = result_of("finetune", foundation, tmp_path / "train.xyz", f"--out={out}")
+    arguments = (f"--out={out}", "--steps=20")
+    found = result_of("finetune", foundation, tmp_path / "train.xyz", *arguments)
     (finding,) = found["findings"]
     assert "anchored loss (weak_taylor) instead" in finding["problem"]
     assert found["written"] == [str(out)]  # no error bars
@@ -311,7 +325,7 @@ def test_a_foundation_model_of_another_surface_is_trained_plainly(foundation, tm
     """Its energies follow the labels, at another scale."""
     train = softer(tmp_path / "train.xyz", foundation)
     out = tmp_path / "tuned.model"
-    found = result_of("finetune", foundation, train, f"--out={out}")
+    found = result_of("finetune", foundation, train, f"--out={out}", "--steps=20")
     assert "it disagrees with your labels" in found["findings"][-1]["problem"]
     assert "trained without an anchor instead" in found["findings"][-1]["problem"]
     log = (tmp_path / "tuned.model.work" / "training.txt").read_text()
@@ -329,7 +343,7 @@ def test_the_named_head_of_a_model_with_several_is_finetuned(foundation, files, 
     run = train(tmp_path / "heads", f"--train_file={files.ethanol}", *flags, *replay)
     heads = run.folder / "run.model"
     out = tmp_path / "tuned.model"
-    arguments = ("finetune", heads, files.ethanols, f"--out={out}")
+    arguments = ("finetune", heads, files.ethanols, f"--out={out}", "--steps=20")
     done = mace_weak(*arguments)
     assert done.returncode == 2
     assert "name the one to fine-tune by --head" in done.stderr

@@ -113,7 +113,8 @@ def test_labels_that_leave_the_forces_open_are_trained_on_by_the_anchored_loss(
 ):
     write(tmp_path / "train.xyz", read(ammonia, ":3"))
     out = tmp_path / "tuned.ckpt"
-    found = result_of("finetune", foundation, tmp_path / "train.xyz", f"--out={out}")
+    arguments = (f"--out={out}", "--steps=20")
+    found = result_of("finetune", foundation, tmp_path / "train.xyz", *arguments)
     assert any("anchored loss (weak_taylor) instead" in one["problem"] for one in found["findings"])
     log = (tmp_path / "tuned.ckpt.work" / "training.txt").read_text()
     assert "weak_taylor, weights relative to the energy term" in log
@@ -144,7 +145,7 @@ def test_a_foundation_model_of_another_surface_is_trained_plainly(foundation, tm
     """Its energies follow the labels, at another scale."""
     train = softer(tmp_path / "train.xyz", foundation)
     out = tmp_path / "tuned.ckpt"
-    found = result_of("finetune", foundation, train, f"--out={out}")
+    found = result_of("finetune", foundation, train, f"--out={out}", "--steps=20")
     assert "trained without an anchor instead" in found["findings"][-1]["problem"]
     log = (tmp_path / "tuned.ckpt.work" / "training.txt").read_text()
     assert "no anchor" in log

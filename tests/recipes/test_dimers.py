@@ -65,7 +65,7 @@ def test_the_recipe_runs_on_a_few_dimers(tmp_path):
     out = tmp_path / "out"
     table = run_recipe(
         LONG_RANGE / "run.py", "--foundation-epochs=1", "--epochs=1", "--models", "long range",
-        f"--data={data}", f"--out={out}",
+        "--finetune-steps=50", f"--data={data}", f"--out={out}",
     )  # fmt: skip
     assert (out / "distance.png").stat().st_size > 10_000
     found = lines(table)

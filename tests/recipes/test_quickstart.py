@@ -22,6 +22,7 @@ def test_the_quickstart_trains_and_compares(tmp_path, host):
         QUICKSTART / "run.py", f"--host={host}", f"--out={tmp_path}", "--epochs=4",
         "--foundation-epochs=1", f"--foundation-data={write_files(tmp_path).molecules}",
         f"--train={tmp_path / 'train.xyz'}", f"--test={tmp_path / 'test.xyz'}",
+        "--finetune-steps=50",
     )  # fmt: skip
     rows = [line.split("|")[1:-1] for line in output.splitlines() if line.startswith("| ")]
     values = {row[0].strip(): [float(cell) for cell in row[1:]] for row in rows[2:]}

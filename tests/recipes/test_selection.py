@@ -42,7 +42,7 @@ def test_the_methods_are_compared(tmp_path):
     out = tmp_path / "out"
     arguments = (
         f"--cases={cases}", "--data", "small", "absent", "--n", "4",
-        "--seeds", "1", f"--out={out}", f"--foundations={tmp_path}",
+        "--seeds", "1", "--finetune-steps=50", f"--out={out}", f"--foundations={tmp_path}",
     )  # fmt: skip
     output = demonstrate(*arguments)
     assert "Left out: absent" in output
