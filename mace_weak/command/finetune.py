@@ -80,7 +80,7 @@ class Request:
     seed: int
     device: str
     memory: float | None
-    steps: int | None = None
+    steps: int | None
 
 
 def finetune_model(request: Request) -> Result:

@@ -41,10 +41,8 @@ class Schedule:
 def distilling(n_lessons: int, steps: int | None = None) -> Schedule:
     """For so many structures labelled by the tangent model; ``steps`` in place of the default."""
     batch_size = BATCH if n_lessons < LARGE else 2 * BATCH
-    if steps is None:
-        epochs = max(EPOCHS, round(STEPS * batch_size / n_lessons))
-    else:
-        epochs = max(1, round(steps * batch_size / n_lessons))
+    fewest = 1 if steps else EPOCHS
+    epochs = max(fewest, round((steps or STEPS) * batch_size / n_lessons))
     return Schedule(epochs=epochs, batch_size=batch_size, lr=0.005)
 
 

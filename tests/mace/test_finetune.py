@@ -133,8 +133,9 @@ def test_error_bars_are_compared_with_the_errors(finetuning, tmp_path):
 
 def test_the_trainer_takes_as_many_steps_as_asked(finetuning):
     _, out = finetuning
-    log = (out.with_name(f"{out.name}.work") / "training.txt").read_text()
-    lessons = len(read(out.with_name(f"{out.name}.work") / "lessons.xyz", ":"))
+    work = out.with_name(f"{out.name}.work")
+    log = (work / "training.txt").read_text()
+    lessons = len(read(work / "lessons.xyz", ":"))
     assert {int(epoch) for epoch in re.findall(r"Epoch (\d+):", log)} == set(range(10))
     assert f"Batch size: {10 * lessons // 500}" in log
 
