@@ -36,8 +36,9 @@ from mace_weak.tangent.storage import fingerprint, load, save, solved
 Parametric = Callable[[list[Atoms]], Any]
 
 ACCOUNT = Account(
-    energies=0, force_components=0, choice=Choice(1e-3, 1.0, {}, 0.1), energy_error=0.0,
-    calibration=1.0, force_error=0.1, foundation_force_error=0.3, force_change=0.3,
+    energies=0, force_components=0, choice=Choice(1e-3, 1.0, {}, 0.1), inclusion={},
+    energy_error=0.0, calibration=1.0, force_error=0.1, foundation_force_error=0.3,
+    force_change=0.3,
 )  # fmt: skip
 
 

@@ -358,14 +358,17 @@ def chosen_table(account: Account) -> Table:
         rows.insert(1, ["labels", account.force_components, "components of forces"])
         rows.insert(3, ["noise of the forces", 1e3 * choice.force_noise, "meV/Å"])
     rows += [
-        [f"weight of {term}", weight, f"{_strength(weight)} {WORDS[term]}"]
-        for term, weight in choice.weights.items()
+        [f"weight of {term}", choice.weights.get(term, 0.0), _strength(term, account)]
+        for term in account.inclusion
     ]
     return Table("What the evidence chose", ("quantity", "value", "meaning"), rows)
 
 
-def _strength(weight: float) -> str:
-    return next(word for limit, word in STRENGTHS if weight < limit)
+def _strength(term: str, account: Account) -> str:
+    """What a term does, in words, and how probably."""
+    weight = account.choice.weights.get(term, 0.0)
+    how = next(word for limit, word in STRENGTHS if weight < limit)
+    return f"{how} {WORDS[term]}, with probability {account.inclusion[term]:.2f}"
 
 
 def expected_table(account: Account, decided: Finding | None) -> Table:

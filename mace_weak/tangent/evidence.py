@@ -11,7 +11,8 @@ and the restricted likelihood, β projected out by Nᵀ (NᵀT = 0), is that of 
 NᵀKN a² + σ² (MacKay, Neural Comput. 4, 415 (1992); Immer et al., arXiv:2104.04975). For given
 hyperparameters the mean is δ = Gᵀα − Pᵀ w (1 + w K_pp w)⁻¹ w K_pg α with
 α = N (NᵀKN + σ²/a²)⁻¹ Nᵀy. Few labels leave the hyperparameters open, so the noise σ and the
-amplitude a are integrated out, by the eigenvalues of NᵀKN.
+amplitude a are integrated out, by the eigenvalues of NᵀKN. The weights λ are given here: terms
+without a weight are left out of the prior.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from scipy.special import logsumexp
 # labels leave open, and cost little where there are many.
 NOISE = (2e-3, 10.0)  # σ, eV for an atom, growing with √N
 AMPLITUDE = (0.3, 3.0)  # of a force component of the correction, eV/Å
-WEIGHT = (1.0, 100.0)  # λ
 FORCE_NOISE = (0.1, 10.0)  # eV/Å, of force labels
 NOISES = (1e-6, 1.0)  # eV for an atom; no label is more exact, and no float64 sum of them
 AMPLITUDES = (1e-2, 10.0)  # eV/Å, of a force component of the correction
@@ -76,8 +76,8 @@ class Problem:
 class Choice:
     """Hyperparameters.
 
-    ``noise`` σ in eV for an atom, ``amplitude`` a (no unit), ``weights`` λ of each term,
-    ``force_noise`` in eV/Å (used only where forces are labels).
+    ``noise`` σ in eV for an atom, ``amplitude`` a (no unit), ``weights`` λ of the terms that are
+    included, ``force_noise`` in eV/Å (used only where forces are labels).
     """
 
     noise: float
@@ -87,7 +87,7 @@ class Choice:
 
 
 class Kernel:
-    """The prior's covariance for given weights λ, in units of a²."""
+    """The prior's covariance for given weights λ of the terms included, in units of a²."""
 
     def __init__(
         self, problem: Problem, weights: dict[str, float], label_scale: np.ndarray
@@ -95,12 +95,13 @@ class Kernel:
         self.problem = problem
         self.label_scale = label_scale
         gram = problem.gram
+        spans = [problem.terms[term] for term in weights]
         self.weak = np.concatenate(
-            [np.arange(gram.shape[0])[rows] for rows in problem.terms.values()] or [np.arange(0)]
+            [np.arange(gram.shape[0])[rows] for rows in spans] or [np.arange(0)]
         )
         roots = [
-            np.full(rows.stop - rows.start, (weights[term] / problem.scales[term]) ** 0.5)
-            for term, rows in problem.terms.items()
+            np.full(rows.stop - rows.start, (weight / problem.scales[term]) ** 0.5)
+            for rows, (term, weight) in zip(spans, weights.items(), strict=True)
         ]
         self.roots = np.concatenate(roots or [np.empty(0)])
         inner = self.roots[:, None] * gram[np.ix_(self.weak, self.weak)] * self.roots
@@ -205,7 +206,10 @@ def moments(
 
 
 class Candidate:
-    """The solution for given weights λ and a given ratio of the noises."""
+    """The solution for given weights λ of the terms included, and a given ratio of the noises.
+
+    ``log_prior`` is that of this choice among others, ``log_evidence`` includes it.
+    """
 
     def __init__(
         self,
@@ -213,30 +217,31 @@ class Candidate:
         weights: dict[str, float],
         *,
         ratio: float = 1.0,
+        log_prior: float = 0.0,
         fixed: Choice | None = None,
     ) -> None:
         self.problem, self.ratio, self.weights, self.fixed = problem, ratio, weights, fixed
+        self.log_prior = log_prior
         self.scale = np.where(problem.is_force, ratio, 1.0)
         kernel = self.kernel()
         self.values, vectors = kernel.spectrum
         self.basis = problem.projection @ vectors
         self.along = self.basis.T @ (problem.targets / self.scale)
         self.probe_variance = np.clip(kernel.variance(problem.probes), 0.0, None)
-        grid = self._grid() if fixed is None else _point(fixed)
-        noises, amplitudes, log_prior = grid
+        noises, amplitudes, prior = self._grid() if fixed is None else _point(fixed)
         self.moments = moments(
-            self.values, self.along**2, noises=noises, amplitudes=amplitudes, log_prior=log_prior
+            self.values, self.along**2, noises=noises, amplitudes=amplitudes, log_prior=prior
         )
         likelihood = self.moments.log_evidence - float(np.sum(np.log(self.scale)))
-        self.log_evidence = likelihood + sum(
-            float(log_normal(weight, WEIGHT)) for weight in weights.values()
-        )
+        self.log_evidence = likelihood + log_prior
         self.coefficients = self._coefficients(kernel)
         self.shifts = self._shifts(kernel)
 
     def on(self, problem: Problem) -> Candidate:
         """The same candidate for a problem of other rows."""
-        return Candidate(problem, self.weights, ratio=self.ratio, fixed=self.fixed)
+        return Candidate(
+            problem, self.weights, ratio=self.ratio, log_prior=self.log_prior, fixed=self.fixed
+        )
 
     def kernel(self) -> Kernel:
         """Built anew: those of all candidates together would not fit in memory."""

@@ -22,7 +22,7 @@ from mace_weak.tangent.gradients import (
 )
 from mace_weak.tangent.labels import Labels, require_solvable, without_atoms
 from mace_weak.tangent.prior import TERMS, Directions, Rows, Sketch
-from mace_weak.tangent.solution import SKETCH, Posterior, Solution, solve
+from mace_weak.tangent.solution import INCLUDED, SKETCH, Posterior, Solution, solve
 
 # Directions of the weak prior: one for so many coordinates, within these numbers for a structure,
 # and no more than so many rows in all, whose Gram matrix is decomposed in a second.
@@ -43,12 +43,14 @@ SETTLED_ANEW = 0.9
 class Settings:
     """How the tangent model is solved.
 
-    ``terms`` are those of the weak prior, ``length`` (Å) is that of its displacements,
-    ``directions`` their number for each structure (None: by its atoms), ``probes`` how many more
-    the forces are measured by. ``memory`` in bytes bounds the rows that are held.
+    ``terms`` are those of the weak prior, each with the probability ``included`` before any label.
+    ``length`` (Å) is that of its displacements, ``directions`` their number for each structure
+    (None: by its atoms), ``probes`` how many more the forces are measured by. ``memory`` in bytes
+    bounds the rows that are held.
     """
 
     terms: Sequence[str] = TERMS
+    included: float = INCLUDED
     length: float = 0.05
     directions: int | None = None
     probes: float = 1.0
@@ -64,12 +66,14 @@ class Account:
     is predicted from the other labels; ``calibration`` the mean of their squares over the expected
     ones. Forces, root mean squares of a component in eV/Å: ``force_error`` is what the posterior
     expects at the training structures, ``foundation_force_error`` what the prior expects of the
-    foundation model, ``force_change`` that of the correction.
+    foundation model, ``force_change`` that of the correction. ``inclusion`` are the probabilities
+    of the weak terms.
     """
 
     energies: int
     force_components: int
     choice: Choice
+    inclusion: dict[str, float]
     energy_error: float
     calibration: float
     force_error: float
@@ -118,6 +122,7 @@ class Account:
             energies=int(np.sum(~is_force)),
             force_components=int(np.sum(is_force)),
             choice=solution.choice,
+            inclusion=solution.inclusion,
             energy_error=_root_mean_square(of_energies),
             calibration=_root_mean_square((errors / spreads)[~is_force]) ** 2,
             force_error=solution.expected_force_error,
@@ -192,7 +197,7 @@ def fit(
     )
     order = plan.order()
     gram = rows.gram().numpy()[np.ix_(order, order)]
-    solution = solve(plan.problem(gram))
+    solution = solve(plan.problem(gram), included=settings.included)
     weights = np.zeros(len(order))
     weights[order] = plan.scaled(solution.coefficients)
     change = rows.combined(torch.from_numpy(weights))

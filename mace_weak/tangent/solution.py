@@ -1,5 +1,9 @@
 """The posterior of the correction: its mean, averaged over weights by the evidence, and its spread.
 
+Each weak term is included with probability one half (a spike and a slab; Mitchell and Beauchamp,
+J. Am. Stat. Assoc. 83, 1023 (1988)), and then has a weight λ. Without the spike few labels could
+not turn a term off: its precision along what all of its rows share grows with their number.
+
 For given hyperparameters the posterior of δ is normal, and its covariance is
 
     Σ = a² 1 − Rᵀ M R
@@ -19,6 +23,7 @@ Mach. Learn.: Sci. Technol. 5, 045055 (2024), arXiv:2403.02251) have a prior of 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -26,11 +31,13 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from mace_weak.tangent.evidence import Candidate, Choice, Problem
+from mace_weak.tangent.evidence import Candidate, Choice, Problem, log_normal
 
+INCLUDED = 0.5  # prior probability of each weak term
+WEIGHT = (1.0, 100.0)  # λ of a term that is included: log-normal, as the priors of the evidence
 DECADES = (-2.0, 4.0)  # of λ
 RATIOS = (0.0, 1.0, 2.0, 3.0)  # decades of the noise of forces over that of energies, 1/Å
-MOST_CANDIDATES = 64  # weights that are tried
+MOST_CANDIDATES = 100  # weights that are tried
 UNLIKELY = 1e-3  # probability
 SKETCH = 2048  # features of a sketch
 NEGLIGIBLE = 1e-12  # of the prior's variance
@@ -57,21 +64,34 @@ class Solution:
 
     @property
     def choice(self) -> Choice:
-        """Geometric means of the hyperparameters over the posterior."""
+        """Geometric means of the hyperparameters over the posterior.
+
+        The weight of a term is that over the candidates that include it, if there are any.
+        """
         choices = [candidate.choice for candidate in self.candidates]
 
-        def mean(values: Sequence[float]) -> float:
-            return float(np.exp(self.probability @ np.log(values)))
+        def mean(values: Sequence[float], probability: np.ndarray = self.probability) -> float:
+            return float(np.exp(np.average(np.log(values), weights=probability)))
+
+        def weight(term: str) -> float:
+            places = [place for place, one in enumerate(choices) if term in one.weights]
+            weights = [choices[place].weights[term] for place in places]
+            return mean(weights, self.probability[places])
 
         return Choice(
             noise=mean([choice.noise for choice in choices]),
             amplitude=mean([choice.amplitude for choice in choices]),
-            weights={
-                term: mean([choice.weights[term] for choice in choices])
-                for term in self.problem.terms
-            },
+            weights={term: weight(term) for term, share in self.inclusion.items() if share},
             force_noise=mean([choice.force_noise for choice in choices]),
         )
+
+    @property
+    def inclusion(self) -> dict[str, float]:
+        """Posterior probability that the prior includes each weak term."""
+        return {
+            term: float(self.probability @ [term in one.weights for one in self.candidates])
+            for term in self.problem.terms
+        }
 
     def mean(self, rows: slice) -> np.ndarray:
         """Pδ for rows of the Gram matrix."""
@@ -115,29 +135,49 @@ class Solution:
         return self._mean(errors), self._mean(np.square(spreads)) ** 0.5
 
 
-def candidate_weights(problem: Problem) -> list[tuple[dict[str, float], float]]:
-    """Weights of the terms, and ratios of the noises, that are tried.
+@dataclass(frozen=True)
+class Trial:
+    """Weights λ of the terms included and a ratio of the noises, with their prior."""
 
-    Decades of each weight, so coarse that there are not too many.
-    """
+    weights: dict[str, float]
+    ratio: float
+    log_prior: float
+
+
+def trials(problem: Problem, included: float = INCLUDED) -> list[Trial]:
+    """What is tried: each term left out, or with weights so coarse that they are not too many."""
     ratios = RATIOS if problem.is_force.any() else (0.0,)
     n_terms = len(problem.terms)
     n_decades = int(DECADES[1] - DECADES[0]) + 1
-    while n_terms and n_decades**n_terms * len(ratios) > MOST_CANDIDATES and n_decades > 2:
+    while n_terms and (1 + n_decades) ** n_terms * len(ratios) > MOST_CANDIDATES and n_decades > 2:
         n_decades -= 1
-    axis = np.linspace(*DECADES, n_decades)
+    weights = np.logspace(*DECADES, n_decades)
+    slab = log_normal(weights, WEIGHT)
+    chances = included * np.exp(slab - logsumexp(slab))
+    axis = [(None, 1.0 - included), *zip(weights.tolist(), chances.tolist(), strict=True)]
     return [
-        ({term: 10.0**power for term, power in zip(problem.terms, place, strict=True)}, 10.0**ratio)
-        for place in itertools.product(axis, repeat=n_terms)
+        Trial(
+            {
+                term: weight
+                for term, (weight, _) in zip(problem.terms, place, strict=True)
+                if weight is not None
+            },
+            10.0**ratio,
+            sum(math.log(chance) for _, chance in place),
+        )
+        for place in itertools.product((one for one in axis if one[1]), repeat=n_terms)
         for ratio in ratios
     ]
 
 
-def solve(problem: Problem) -> Solution:
-    """The posterior for the labels of a problem."""
+def solve(problem: Problem, *, included: float = INCLUDED) -> Solution:
+    """The posterior for the labels of a problem.
+
+    ``included`` is the prior probability of each weak term.
+    """
     kept: list[Candidate] = []
-    for weights, ratio in candidate_weights(problem):
-        kept.append(Candidate(problem, weights, ratio=ratio))
+    for one in trials(problem, included):
+        kept.append(Candidate(problem, one.weights, ratio=one.ratio, log_prior=one.log_prior))
         best = max(candidate.log_evidence for candidate in kept)
         kept = [candidate for candidate in kept if candidate.log_evidence > best + np.log(UNLIKELY)]
     return Solution(problem, kept)

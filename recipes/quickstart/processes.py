@@ -20,7 +20,7 @@ from mace_weak.defaults import ENOUGH
 from mace_weak.losses import LOSSES, TERMS, UNDERDETERMINED, loss_terms
 from mace_weak.nequip import teaching as nequip
 from mace_weak.options import AUTO, OPTIONS
-from mace_weak.tangent.evidence import AMPLITUDE, NOISE, WEIGHT
+from mace_weak.tangent.evidence import AMPLITUDE, NOISE
 from mace_weak.tangent.fit import (
     DIRECTIONS,
     HARMLESS,
@@ -29,6 +29,7 @@ from mace_weak.tangent.fit import (
     SETTLED_ANEW,
     Settings,
 )
+from mace_weak.tangent.solution import WEIGHT
 from mace_weak.tangent.teaching import COPIES, LARGE, distilling, training_on_labels
 
 CLOSED_FORM = "finetune"
@@ -78,7 +79,7 @@ def defaults_of(loss: str | None, *, on_labels: bool = False) -> str:
     fine-tuning in closed form that turned out to be a training on the labels.
     """
     if loss == CLOSED_FORM:
-        priors = f"{NOISE}, {AMPLITUDE}, {WEIGHT}, taken at {SETTLED} or {HARMLESS:.2f}"
+        priors = f"{NOISE}, {AMPLITUDE}, {WEIGHT} or off, taken at {SETTLED} or {HARMLESS:.2f}"
         solved = f"{Settings()}, {DIRECTIONS} directions, {MOST_WEAK_ROWS} rows, priors {priors}"
         schedules = [by(count) for by in (distilling, nequip.distilling) for count in (250, LARGE)]
         clipped = f"{nequip.FORCES_WEIGHT} forces, clipped at {nequip.CLIP}"

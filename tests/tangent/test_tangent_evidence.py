@@ -21,7 +21,7 @@ from mace_weak.tangent.evidence import (
     Problem,
     log_normal,
 )
-from mace_weak.tangent.solution import Solution, solve
+from mace_weak.tangent.solution import INCLUDED, Solution, solve, trials
 
 N_LABELS, N_WEAK, N_PROBES, N_PARAMETERS = 12, 6, 5, 40
 WEIGHTS = {TAYLOR: 3.0, FORCES: 0.5}
@@ -218,12 +218,53 @@ def test_the_choice_recovers_noise_and_amplitude_of_data_drawn_from_the_prior():
     assert choice.amplitude == pytest.approx(amplitude, rel=0.35)
 
 
-def test_the_weight_of_a_term_that_holds_is_high_and_of_one_that_does_not_low(rows):
-    """Labels of a correction without components along the rows of one term."""
+@pytest.fixture
+def held_by_taylor(rows) -> Problem:
+    """Labels of a correction without components along the rows of this term, but of the other."""
     generator = np.random.default_rng(4)
     held, open_rows = rows[N_LABELS : N_LABELS + N_WEAK], rows[N_LABELS + N_WEAK :][:N_WEAK]
     basis = np.linalg.svd(held, full_matrices=True)[2][N_WEAK:]
     change = basis.T @ (basis @ (open_rows.T @ generator.normal(size=N_WEAK)))
-    problem = problem_of(rows, 0.3 * rows[:N_LABELS] @ change, np.ones((N_LABELS, 1)))
-    weights = solve(problem).choice.weights
+    return problem_of(rows, 0.3 * rows[:N_LABELS] @ change, np.ones((N_LABELS, 1)))
+
+
+def test_the_weight_of_a_term_that_holds_is_high_and_of_one_that_does_not_low(held_by_taylor):
+    weights = solve(held_by_taylor, included=1.0).choice.weights
     assert weights[TAYLOR] > weights[FORCES]
+
+
+def test_a_term_that_holds_is_included_and_one_that_does_not_is_not(held_by_taylor):
+    inclusion = solve(held_by_taylor).inclusion
+    assert inclusion[FORCES] < INCLUDED < inclusion[TAYLOR]
+
+
+def test_each_term_is_included_with_its_prior_probability(problem):
+    for terms in (problem.terms, {TAYLOR: problem.terms[TAYLOR]}, {}):
+        tried = trials(replace(problem, terms=terms), 0.3)
+        chances = np.exp([one.log_prior for one in tried])
+        assert chances.sum() == pytest.approx(1.0)
+        for term in terms:
+            included = np.array([term in one.weights for one in tried])
+            assert chances[included].sum() == pytest.approx(0.3)
+
+
+def test_terms_are_included_by_the_evidence_with_and_without_them(problem):
+    """One term: the ratio of the probabilities is that of the mean likelihoods."""
+    problem = replace(problem, terms={TAYLOR: problem.terms[TAYLOR]})
+    without = np.exp(Candidate(problem, {}).log_evidence)
+    (_, *slab) = trials(problem)
+    likelihoods = [Candidate(problem, one.weights).log_evidence for one in slab]
+    shares = np.exp([one.log_prior for one in slab])
+    included = float(shares / shares.sum() @ np.exp(likelihoods))
+    expected = included / (included + without)
+    assert solve(problem).inclusion[TAYLOR] == pytest.approx(expected, abs=0.01)  # without unlikely
+
+
+def test_terms_are_left_out_or_kept_as_asked(problem):
+    never = solve(problem, included=0.0)
+    without = solve(replace(problem, terms={}))
+    np.testing.assert_allclose(never.coefficients, without.coefficients, atol=1e-12)
+    assert never.inclusion == {TAYLOR: 0.0, FORCES: 0.0}
+    assert never.choice.weights == {}
+    always = solve(problem, included=1.0)
+    assert always.inclusion == pytest.approx({TAYLOR: 1.0, FORCES: 1.0})
