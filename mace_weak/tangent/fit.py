@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -43,14 +43,14 @@ SETTLED_ANEW = 0.9
 class Settings:
     """How the tangent model is solved.
 
-    ``terms`` are those of the weak prior, each with the probability ``included`` before any label.
-    ``length`` (Å) is that of its displacements, ``directions`` their number for each structure
-    (None: by its atoms), ``probes`` how many more the forces are measured by. ``memory`` in bytes
-    bounds the rows that are held.
+    ``terms`` are those of the weak prior, ``included`` the prior probabilities of those that may be
+    left out. ``length`` (Å) is that of its displacements, ``directions`` their number for each
+    structure (None: by its atoms), ``probes`` how many more the forces are measured by. ``memory``
+    in bytes bounds the rows that are held.
     """
 
     terms: Sequence[str] = TERMS
-    included: float = INCLUDED
+    included: Mapping[str, float] = field(default_factory=lambda: dict(INCLUDED))
     length: float = 0.05
     directions: int | None = None
     probes: float = 1.0

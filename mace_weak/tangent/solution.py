@@ -1,8 +1,9 @@
 """The posterior of the correction: its mean, averaged over weights by the evidence, and its spread.
 
-Each weak term is included with probability one half (a spike and a slab; Mitchell and Beauchamp,
-J. Am. Stat. Assoc. 83, 1023 (1988)), and then has a weight λ. Without the spike few labels could
-not turn a term off: its precision along what all of its rows share grows with their number.
+The correction is smooth in any case, but need not be without forces: the term of order 0 is included
+with probability one half (a spike and a slab; Mitchell and Beauchamp, J. Am. Stat. Assoc. 83, 1023
+(1988)). Without the spike few labels could not turn it off, as its precision along what all of its
+rows share grows with their number.
 
 For given hyperparameters the posterior of δ is normal, and its covariance is
 
@@ -31,13 +32,14 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
+from mace_weak.losses import FORCES
 from mace_weak.tangent.evidence import Candidate, Choice, Problem, log_normal
 
-INCLUDED = 0.5  # prior probability of each weak term
+INCLUDED: Mapping[str, float] = {FORCES: 0.5}  # prior probability of terms that may be left out
 WEIGHT = (1.0, 100.0)  # λ of a term that is included: log-normal, as the priors of the evidence
 DECADES = (-2.0, 4.0)  # of λ
 RATIOS = (0.0, 1.0, 2.0, 3.0)  # decades of the noise of forces over that of energies, 1/Å
-MOST_CANDIDATES = 100  # weights that are tried
+MOST_CANDIDATES = 64  # weights that are tried
 UNLIKELY = 1e-3  # probability
 SKETCH = 2048  # features of a sketch
 NEGLIGIBLE = 1e-12  # of the prior's variance
@@ -144,17 +146,17 @@ class Trial:
     log_prior: float
 
 
-def trials(problem: Problem, included: float = INCLUDED) -> list[Trial]:
-    """What is tried: each term left out, or with weights so coarse that they are not too many."""
+def trials(problem: Problem, included: Mapping[str, float] = INCLUDED) -> list[Trial]:
+    """What is tried: decades of each weight, so coarse that they are not too many, or none.
+
+    ``included`` are the prior probabilities of terms that may be left out.
+    """
     ratios = RATIOS if problem.is_force.any() else (0.0,)
-    n_terms = len(problem.terms)
     n_decades = int(DECADES[1] - DECADES[0]) + 1
-    while n_terms and (1 + n_decades) ** n_terms * len(ratios) > MOST_CANDIDATES and n_decades > 2:
+    axes = [_weights_of(included.get(term, 1.0), n_decades) for term in problem.terms]
+    while math.prod(map(len, axes)) * len(ratios) > MOST_CANDIDATES and n_decades > 2:
         n_decades -= 1
-    weights = np.logspace(*DECADES, n_decades)
-    slab = log_normal(weights, WEIGHT)
-    chances = included * np.exp(slab - logsumexp(slab))
-    axis = [(None, 1.0 - included), *zip(weights.tolist(), chances.tolist(), strict=True)]
+        axes = [_weights_of(included.get(term, 1.0), n_decades) for term in problem.terms]
     return [
         Trial(
             {
@@ -165,15 +167,24 @@ def trials(problem: Problem, included: float = INCLUDED) -> list[Trial]:
             10.0**ratio,
             sum(math.log(chance) for _, chance in place),
         )
-        for place in itertools.product((one for one in axis if one[1]), repeat=n_terms)
+        for place in itertools.product(*axes)
         for ratio in ratios
     ]
 
 
-def solve(problem: Problem, *, included: float = INCLUDED) -> Solution:
+def _weights_of(included: float, n_decades: int) -> list[tuple[float | None, float]]:
+    """Weights of a term, None for a term that is left out, and their prior probabilities."""
+    weights = np.logspace(*DECADES, n_decades)
+    slab = log_normal(weights, WEIGHT)
+    chances = included * np.exp(slab - logsumexp(slab))
+    both = [(None, 1.0 - included), *zip(weights.tolist(), chances.tolist(), strict=True)]
+    return [one for one in both if one[1] > 0]
+
+
+def solve(problem: Problem, *, included: Mapping[str, float] = INCLUDED) -> Solution:
     """The posterior for the labels of a problem.
 
-    ``included`` is the prior probability of each weak term.
+    ``included`` are the prior probabilities of weak terms that may be left out.
     """
     kept: list[Candidate] = []
     for one in trials(problem, included):

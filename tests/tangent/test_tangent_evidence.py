@@ -25,6 +25,7 @@ from mace_weak.tangent.solution import INCLUDED, Solution, solve, trials
 
 N_LABELS, N_WEAK, N_PROBES, N_PARAMETERS = 12, 6, 5, 40
 WEIGHTS = {TAYLOR: 3.0, FORCES: 0.5}
+EITHER = {TAYLOR: 0.5, FORCES: 0.5}
 CHOICE = Choice(noise=0.3, amplitude=0.7, weights=WEIGHTS, force_noise=0.3)
 
 
@@ -229,18 +230,19 @@ def held_by_taylor(rows) -> Problem:
 
 
 def test_the_weight_of_a_term_that_holds_is_high_and_of_one_that_does_not_low(held_by_taylor):
-    weights = solve(held_by_taylor, included=1.0).choice.weights
+    weights = solve(held_by_taylor, included={}).choice.weights
     assert weights[TAYLOR] > weights[FORCES]
 
 
 def test_a_term_that_holds_is_included_and_one_that_does_not_is_not(held_by_taylor):
-    inclusion = solve(held_by_taylor).inclusion
-    assert inclusion[FORCES] < INCLUDED < inclusion[TAYLOR]
+    inclusion = solve(held_by_taylor, included=EITHER).inclusion
+    assert inclusion[FORCES] < 0.5 < inclusion[TAYLOR]
+    assert solve(held_by_taylor).inclusion[FORCES] < INCLUDED[FORCES]
 
 
 def test_each_term_is_included_with_its_prior_probability(problem):
     for terms in (problem.terms, {TAYLOR: problem.terms[TAYLOR]}, {}):
-        tried = trials(replace(problem, terms=terms), 0.3)
+        tried = trials(replace(problem, terms=terms), {TAYLOR: 0.3, FORCES: 0.3})
         chances = np.exp([one.log_prior for one in tried])
         assert chances.sum() == pytest.approx(1.0)
         for term in terms:
@@ -252,19 +254,27 @@ def test_terms_are_included_by_the_evidence_with_and_without_them(problem):
     """One term: the ratio of the probabilities is that of the mean likelihoods."""
     problem = replace(problem, terms={TAYLOR: problem.terms[TAYLOR]})
     without = np.exp(Candidate(problem, {}).log_evidence)
-    (_, *slab) = trials(problem)
+    (_, *slab) = trials(problem, EITHER)
     likelihoods = [Candidate(problem, one.weights).log_evidence for one in slab]
     shares = np.exp([one.log_prior for one in slab])
     included = float(shares / shares.sum() @ np.exp(likelihoods))
     expected = included / (included + without)
-    assert solve(problem).inclusion[TAYLOR] == pytest.approx(expected, abs=0.01)  # without unlikely
+    assert solve(problem, included=EITHER).inclusion[TAYLOR] == pytest.approx(
+        expected, abs=0.01
+    )  # without unlikely
 
 
 def test_terms_are_left_out_or_kept_as_asked(problem):
-    never = solve(problem, included=0.0)
+    never = solve(problem, included={TAYLOR: 0.0, FORCES: 0.0})
     without = solve(replace(problem, terms={}))
     np.testing.assert_allclose(never.coefficients, without.coefficients, atol=1e-12)
     assert never.inclusion == {TAYLOR: 0.0, FORCES: 0.0}
     assert never.choice.weights == {}
-    always = solve(problem, included=1.0)
+    always = solve(problem, included={})
     assert always.inclusion == pytest.approx({TAYLOR: 1.0, FORCES: 1.0})
+
+
+def test_the_correction_is_smooth_but_may_have_forces(problem):
+    tried = trials(problem)
+    assert all(TAYLOR in one.weights for one in tried)
+    assert any(FORCES not in one.weights for one in tried)
