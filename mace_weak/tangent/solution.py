@@ -1,9 +1,9 @@
 """The posterior of the correction: its mean, averaged over weights by the evidence, and its spread.
 
-The correction is smooth in any case, but need not be without forces: the term of order 0 is included
-with probability one half (a spike and a slab; Mitchell and Beauchamp, J. Am. Stat. Assoc. 83, 1023
-(1988)). Without the spike few labels could not turn it off, as its precision along what all of its
-rows share grows with their number.
+The correction is smooth in any case, but need not be without forces: the term of order 0 is
+included with probability one half (a spike and a slab; Mitchell and Beauchamp, J. Am. Stat. Assoc.
+83, 1023 (1988)). Few labels could not turn it off by its weight, as its precision along what all of
+its rows share grows with their number.
 
 For given hyperparameters the posterior of δ is normal, and its covariance is
 
@@ -35,11 +35,11 @@ from scipy.special import logsumexp
 from mace_weak.losses import FORCES
 from mace_weak.tangent.evidence import Candidate, Choice, Problem, log_normal
 
-INCLUDED: Mapping[str, float] = {FORCES: 0.5}  # prior probability of terms that may be left out
+INCLUDED: Mapping[str, float] = {FORCES: 0.5}  # prior probability of what may be left out
 WEIGHT = (1.0, 100.0)  # λ of a term that is included: log-normal, as the priors of the evidence
 DECADES = (-2.0, 4.0)  # of λ
 RATIOS = (0.0, 1.0, 2.0, 3.0)  # decades of the noise of forces over that of energies, 1/Å
-MOST_CANDIDATES = 64  # weights that are tried
+MOST_CANDIDATES = 80  # weights that are tried
 UNLIKELY = 1e-3  # probability
 SKETCH = 2048  # features of a sketch
 NEGLIGIBLE = 1e-12  # of the prior's variance

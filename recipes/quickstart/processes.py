@@ -79,7 +79,7 @@ def defaults_of(loss: str | None, *, on_labels: bool = False) -> str:
     fine-tuning in closed form that turned out to be a training on the labels.
     """
     if loss == CLOSED_FORM:
-        priors = f"{NOISE}, {AMPLITUDE}, {WEIGHT} or off, taken at {SETTLED} or {HARMLESS:.2f}"
+        priors = f"{NOISE}, {AMPLITUDE}, {WEIGHT}, taken at {SETTLED} or {HARMLESS:.2f}"
         solved = f"{Settings()}, {DIRECTIONS} directions, {MOST_WEAK_ROWS} rows, priors {priors}"
         schedules = [by(count) for by in (distilling, nequip.distilling) for count in (250, LARGE)]
         clipped = f"{nequip.FORCES_WEIGHT} forces, clipped at {nequip.CLIP}"
