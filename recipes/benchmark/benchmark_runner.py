@@ -154,6 +154,11 @@ class Benchmark:
                 return {**row, **vars(case)}
         return None
 
+    def row_as_it_is(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The row of an earlier call with these settings, if it is there."""
+        texts = {name: str(value) for name, value in settings.items()}
+        return next((row for row in self.kept if texts.items() <= row.items()), None)
+
     def row(self, case: Case) -> dict[str, Any]:
         """Train and test one case."""
         training = self.training(case)
@@ -169,10 +174,12 @@ class Benchmark:
             **self.origin(case, training, measured),
         }
 
-    def foundation_row(self, data: str) -> dict[str, Any]:
-        """The errors of the model that fine-tuning starts from."""
-        model = self.foundation(self.plan.data[data].foundation)
+    def start_row(self, data: str) -> dict[str, Any] | None:
+        """The errors of the model that fine-tuning starts from; None if neither here nor kept."""
         settings = {"host": self.options.host, "data": data, "method": "foundation"}
+        if data not in self.test_files:
+            return self.row_as_it_is(settings)
+        model = self.foundation(self.plan.data[data].foundation)
         return {**settings, "structures": 0, **self.errors(model, data), **self.versions()}
 
     def versions(self) -> dict[str, str]:
@@ -221,16 +228,20 @@ class Benchmark:
         """Write the rows of the foundations and the cases, ``--processes`` trainings at a time.
 
         Of the cases those are trained that have one of the values of each setting in ``only``;
-        others keep their rows.
+        the rows of others stay as they are in a table that is kept.
         """
-        self.prepare(cases)
-        start = [self.foundation_row(name) for name in self.test_files]
-        rows = {case: row for case in cases if (row := self.kept_row(case))}
         wanted = [
             case
             for case in cases
             if all(str(getattr(case, setting)) in values for setting, values in only.items())
         ]
+        self.prepare(wanted)
+        start = list(filter(None, map(self.start_row, dict.fromkeys(case.data for case in cases))))
+        found = {
+            case: self.kept_row(case) if case in wanted else self.row_as_it_is(vars(case))
+            for case in cases
+        }
+        rows = {case: row for case, row in found.items() if row}
         with ThreadPoolExecutor(self.options.processes) as pool:
             futures = {pool.submit(self.row, case): case for case in wanted if case not in rows}
             bar = tqdm(as_completed(futures), total=len(futures), unit="case")

@@ -3,8 +3,9 @@
     python -m recipes.benchmark.weak_terms --readme
 
 Force errors of the tangent model itself, before a model file learns it, on the unseen structures.
-``finetune`` has both terms, and the evidence chooses their weights, which may be next to nothing.
-The last column compares this choice with the best of the four columns in hindsight, seed by seed.
+The evidence chooses the weights of the terms that are there, and for ``finetune`` also whether that
+of order 0 is there. The last column compares its choice with the best of all columns in hindsight,
+seed by seed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from mace_weak.command.models import finetuning_host, load_model
 from mace_weak.structures import Keys, evenly
 from mace_weak.tangent.fit import Settings, Tangent, fit
 from mace_weak.tangent.labels import Labels
-from mace_weak.tangent.prior import FORCES, TAYLOR, TERMS
+from mace_weak.tangent.prior import FORCES, TAYLOR
 from recipes.benchmark.benchmark_cases import Case
 from recipes.benchmark.benchmark_data import FORCES as REFERENCE_FORCES
 from recipes.benchmark.benchmark_data import frames_of, write_files
@@ -33,8 +35,15 @@ from recipes.benchmark.benchmark_runner import Benchmark
 from recipes.benchmark.plan_arguments import left_out, measure_table
 from recipes.benchmark.report_tables import with_spread
 
-CHOICES = {"none": (), "Taylor": (TAYLOR,), "order 0": (FORCES,), "both": TERMS}
-HEADER = ("data", *CHOICES, "both / best of the four")
+FINETUNE = "finetune"
+CHOICES = {
+    "none": Settings(terms=()),
+    "Taylor": Settings(terms=(TAYLOR,)),
+    "order 0": Settings(terms=(FORCES,), included={}),
+    "both": Settings(included={}),
+    FINETUNE: Settings(),
+}
+HEADER = ("data", *CHOICES, f"{FINETUNE} / best")
 AT_ONCE = 10  # unseen structures in a batch
 
 
@@ -50,7 +59,7 @@ class Foundation:
         self.unseen = self.host.parametric_model(self.model, unseen)
 
     def tangents(
-        self, train: Path, seed: int, choices: Mapping[str, Sequence[str]]
+        self, train: Path, seed: int, choices: Mapping[str, Settings]
     ) -> dict[str, Tangent]:
         """The tangent models of the labels in a file, by the choice of terms."""
         training = read_training(train, Keys())
@@ -58,8 +67,8 @@ class Foundation:
         start = model.predicted(lambda done: None)
         labels = Labels.beyond(start, model.counts, training.energies, training.forces)
         return {
-            choice: fit(model, labels, Settings(terms=terms, seed=seed), error_bars=True)[0]
-            for choice, terms in choices.items()
+            choice: fit(model, labels, replace(settings, seed=seed), error_bars=True)[0]
+            for choice, settings in choices.items()
         }
 
     def force_errors(self, tangent: Tangent) -> list[np.ndarray]:
@@ -84,7 +93,7 @@ def force_error(errors: Sequence[np.ndarray]) -> float:
 
 def measured(
     benchmark: Benchmark,
-    choices: Mapping[str, Sequence[str]],
+    choices: Mapping[str, Settings],
     measure: Callable[[Foundation, Tangent], object],
     *,
     most_unseen: int = 1000,
@@ -112,7 +121,7 @@ def measured(
 
 def line(name: str, errors: pd.DataFrame) -> list[str]:
     """Means of the seeds (the rows of ``errors``) for each choice of terms (its columns)."""
-    chosen = errors["both"] / errors.min(axis=1)
+    chosen = errors[FINETUNE] / errors.min(axis=1)
     cells = [with_spread(errors[choice].mean(), errors[choice].std()) for choice in CHOICES]
     return [name, *cells, with_spread(chosen.mean(), chosen.std(), 2)]
 

@@ -22,6 +22,7 @@ from recipes.benchmark.benchmark_cases import HERE as BENCHMARK
 from recipes.benchmark.benchmark_cases import Plan
 from recipes.benchmark.benchmark_mace import PACKAGES
 from recipes.benchmark.benchmark_runner import ROOT, write_csv
+from recipes.quickstart import processes
 from recipes.quickstart.arguments import add_training_arguments
 from recipes.quickstart.tables import markdown_table, with_table, with_versions
 from recipes.selection.selection_runner import FORCES, RANDOM, Choice, Demonstration
@@ -57,13 +58,13 @@ def table(rows: Sequence[Row], foundations: Mapping[str, Mapping[str, float]]) -
     return markdown_table(HEADER, lines)
 
 
-def with_earlier(path: Path, rows: Sequence[Row], versions: Mapping[str, str]) -> list[Row]:
-    """Rows of this call, and those that a call with the same versions wrote to ``path``."""
-    text = dict.fromkeys(versions, str)
+def with_earlier(path: Path, rows: Sequence[Row], origin: Mapping[str, str]) -> list[Row]:
+    """Rows of this call, and those of the same versions and defaults that one wrote to ``path``."""
+    text = dict.fromkeys(origin, str)
     earlier = pd.read_csv(path, dtype=text).to_dict("records") if path.is_file() else []
-    alike = [row for row in earlier if all(row.get(key) == versions[key] for key in versions)]
+    alike = [row for row in earlier if all(row.get(key) == origin[key] for key in origin)]
     found: dict[tuple[Any, ...], Row] = {}
-    for row in (*alike, *({**row, **versions} for row in rows)):
+    for row in (*alike, *({**row, **origin} for row in rows)):
         found[tuple(row[name] for name in SETTINGS)] = row
     return sorted(found.values(), key=place)
 
@@ -122,7 +123,9 @@ def main() -> None:
     choices = [Choice(*values) for values in settings]
     file = options.out / "selection.csv"
     rows = list(demonstration.rows(choices))
-    rows = with_earlier(file, rows, demonstration.benchmark.versions())
+    defaults = processes.defaults_of(processes.CLOSED_FORM, on_labels=True)
+    origin = {**demonstration.benchmark.versions(), "defaults": defaults}
+    rows = with_earlier(file, rows, origin)
     write_csv(file, rows)
     for name in {row["data"] for row in rows} - set(foundations):
         foundations[name] = demonstration.prepare(name)

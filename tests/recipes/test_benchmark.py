@@ -190,10 +190,11 @@ def test_files_of_the_users_are_compared(tmp_path):
     for atoms in frames:  # other labels in the same file
         atoms.arrays["my_forces"] *= 1.1
     write(tmp_path / "own.xyz", frames)
-    run_benchmark(*arguments, "--only", "method=plain")
-    _, plain = csv.DictReader(table.read_text().splitlines())
+    run_benchmark(*arguments, "--keep", "--only", "method=plain")
+    _, plain, *others = csv.DictReader(table.read_text().splitlines())
     assert plain["method"] == rows[0]["method"]
     assert plain["force_rmse"] != rows[0]["force_rmse"]
+    assert others == rows[1:]
 
 
 @pytest.mark.skipif(HOSTS["mace"] is None, reason="the terms are measured with MACE")
@@ -203,10 +204,10 @@ def test_the_tangent_model_is_measured_with_and_without_the_weak_terms(tmp_path)
         "--structures=12", "--seeds", "1", "2", f"--out={tmp_path}",
     )  # fmt: skip
     (line,) = (line.strip("| ").split(" | ") for line in output.splitlines() if "| small" in line)
-    errors = [float(cell.split()[0]) for cell in line[1:5]]
+    errors = [float(cell.split()[0]) for cell in line[1:6]]
     assert all(error > 0 for error in errors)
     assert len(set(errors)) > 1
-    assert float(line[5].split()[0]) >= 1.0
+    assert float(line[6].split()[0]) >= 1.0
     assert "Left out: absent" in output
 
 

@@ -22,8 +22,9 @@ def demonstrate(*arguments: str) -> str:
     return run_recipe(SELECTION / "run.py", *arguments)
 
 
-def test_rows_of_earlier_calls_are_kept_if_the_versions_are_the_same(tmp_path):
-    file, versions = tmp_path / "selection.csv", {"mace-torch": "0.3.16", "torch": "2.10"}
+def test_rows_of_earlier_calls_are_kept_if_versions_and_defaults_are_the_same(tmp_path):
+    file = tmp_path / "selection.csv"
+    versions = {"mace-torch": "0.3.16", "torch": "2.10", "defaults": "{'forces': 0.5}"}
     setting = {"data": "small", "structures": 4, "method": "random", "seed": 1}
     write_csv(file, with_earlier(file, [{**setting, "force_rmse": 3.0}], versions))
     other = {**setting, "structures": 10}
