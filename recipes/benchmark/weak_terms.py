@@ -11,10 +11,10 @@ seed by seed.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,8 @@ from ase import Atoms
 
 from mace_weak.command.finetune_files import read_training
 from mace_weak.command.model_errors import rmse
-from mace_weak.command.models import finetuning_host, load_model
+from mace_weak.command.models import Host, Model, finetuning_host
+from mace_weak.command.select import foundation_model
 from mace_weak.structures import Keys, evenly
 from mace_weak.tangent.fit import Settings, Tangent, fit
 from mace_weak.tangent.labels import Labels
@@ -50,13 +51,11 @@ AT_ONCE = 10  # unseen structures in a batch
 class Foundation:
     """A foundation model that can be linearised, and unseen structures with forces."""
 
-    def __init__(self, path: str, folder: Path, unseen: Sequence[Atoms]) -> None:
-        self.host = finetuning_host(path)
-        self.model = load_model(
-            str(self.host.save_foundation(path, folder, head=None, device="cpu")), device="cpu"
-        )
+    def __init__(self, model: Model, host: Host, unseen: Sequence[Atoms]) -> None:
+        self.host = host
+        self.model = model
         self.frames = unseen
-        self.unseen = self.host.parametric_model(self.model, unseen)
+        self.unseen = host.parametric_model(model, unseen)
 
     def tangents(
         self, train: Path, seed: int, choices: Mapping[str, Settings]
@@ -106,9 +105,9 @@ def measured(
         pool = frames_of(data.train, options.shared, forces_needed=False)
         unseen = frames_of(data.test, options.shared, forces_needed=True)
         cases = [Case(name, "finetune", options.structures, 0, 0, seed) for seed in options.seeds]
-        with tempfile.TemporaryDirectory() as folder:
-            path = benchmark.foundation(data.foundation)
-            foundation = Foundation(path, Path(folder), evenly(unseen, most_unseen))
+        path = benchmark.foundation(data.foundation)
+        with foundation_model(path, device="cpu") as model, TemporaryDirectory() as folder:
+            foundation = Foundation(model, finetuning_host(path), evenly(unseen, most_unseen))
             rows = []
             for case in cases:
                 train = write_files(Path(folder), pool, case, "energies").train
