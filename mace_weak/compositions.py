@@ -113,6 +113,15 @@ class EnergyAgreement(NamedTuple):
         """Whether the model's energies rise and fall with the labels, at whatever scale."""
         return self.correlation > FOLLOWING
 
+    @property
+    def another_scale(self) -> bool:
+        """Whether the model's surface is another one by its scale, as that of a stiffer potential.
+
+        A training without an anchor rescales it. Where the energies do not follow the labels
+        either, little is known: a foundation model of large errors looks alike.
+        """
+        return self.another_surface and self.follows
+
     def __str__(self) -> str:
         what = (
             "by which structures of one composition differ"

@@ -24,21 +24,22 @@ def agreement_of(*, scale: float, scatter: float, structures: int = 200) -> Ener
 
 
 @pytest.mark.parametrize(
-    ("scale", "scatter", "another"),
+    ("scale", "scatter", "another", "by_scale"),
     [
-        (1.0, 0.5, False),
-        (1.0, 1.1, False),  # low energies of a surface that it knows
-        (2.1, 0.1, True),  # silicon of another kind
-        (0.0, 1.0, True),
-        (1.0, 3.0, True),  # it hardly follows them
-        (-1.0, 0.1, True),
+        (1.0, 0.5, False, False),
+        (1.0, 1.1, False, False),  # low energies of a surface that it knows
+        (2.1, 0.1, True, True),  # silicon of another kind
+        (0.0, 1.0, True, False),
+        (1.0, 3.0, True, False),  # it hardly follows them
+        (-1.0, 0.1, True, False),
     ],
 )
 def test_a_surface_is_another_one_by_its_scale_or_as_energies_do_not_follow_it(
-    scale, scatter, another
+    scale, scatter, another, by_scale
 ):
     agreement = agreement_of(scale=scale, scatter=scatter)
     assert agreement.another_surface == another
+    assert agreement.another_scale == by_scale
     # in all but the first the model explains nothing of the energies
     assert (agreement.left >= agreement.labels) == (scatter != 0.5)
 

@@ -162,7 +162,7 @@ class Finetuning:
                 self.distil(model, tangent, start, labels)
             else:
                 result.findings.append(decided)
-                self.train_on_labels(labels, anchored=not agreement.another_surface)
+                self.train_on_labels(labels, anchored=not agreement.another_scale)
             shifts = self.by_element(self.shifts_of_trained())
             self.host.save_product(self.work.folder, self.request.out, shifts)
         result.written.append(self.request.out)
@@ -299,23 +299,22 @@ class Finetuning:
 
 def not_in_closed_form(account: Account, agreement: EnergyAgreement) -> Finding | None:
     """Why the closed form is not used, if it is not."""
-    settled = f"these labels determine {100 * account.explained:.0f} % of the forces' variance"
-    if agreement.another_surface:
-        if account.explained >= (SETTLED_ANEW if agreement.follows else SETTLED):
-            return None
-        return Finding(
-            f"the foundation model leaves {agreement}: it disagrees with your labels, and "
-            f"{settled}, too little for the closed form from there: the model was trained without "
-            "an anchor instead",
-            "choose another foundation model, or label more structures or forces",
-        )
-    if account.trusted:
+    enough = SETTLED_ANEW if agreement.another_scale else SETTLED
+    if account.explained >= enough or (account.trusted and not agreement.another_surface):
         return None
-    return Finding(
-        f"{settled}, too little for the closed form: the model was trained with the anchored loss "
-        "(weak_taylor) instead",
+    why = f"these labels determine {100 * account.explained:.0f} % of the forces' variance"
+    mend = (
         "label more structures of the same kind, or a few with forces: one is worth as many "
-        "labels as it has coordinates",
+        "labels as it has coordinates"
+    )
+    if agreement.another_surface:
+        why = f"the foundation model leaves {agreement}: it disagrees with your labels, and {why}"
+        mend = "choose another foundation model, or label more structures or forces"
+    loss = (
+        "without an anchor" if agreement.another_scale else "with the anchored loss (weak_taylor)"
+    )
+    return Finding(
+        f"{why}, too little for the closed form: the model was trained {loss} instead", mend
     )
 
 

@@ -334,6 +334,22 @@ def test_a_foundation_model_of_another_surface_is_trained_plainly(foundation, tm
     assert "Weak losses" not in log
 
 
+def test_a_foundation_model_that_energies_do_not_follow_stays_the_anchor(foundation, tmp_path):
+    """As those of one with large errors do: nothing says that a training without it is better."""
+    frames = read(ETHANOL, ":12")
+    for atoms, other in zip(frames, frames[7:] + frames[:7], strict=True):
+        atoms.info["other_energy"] = other.info["REF_energy"]
+    train, out = tmp_path / "train.xyz", tmp_path / "tuned.model"
+    write(train, frames)
+    arguments = (f"--out={out}", "--steps=20", "--energy-key=other_energy")
+    found = result_of("finetune", foundation, train, *arguments)
+    (problem,) = (one["problem"] for one in found["findings"] if "trained" in one["problem"])
+    assert "it disagrees with your labels" in problem
+    assert "anchored loss (weak_taylor) instead" in problem
+    log = (tmp_path / "tuned.model.work" / "training.txt").read_text()
+    assert "weak_taylor, weights relative to the energy term" in log
+
+
 def test_the_named_head_of_a_model_with_several_is_finetuned(foundation, files, tmp_path):
     flags = (
         f"--foundation_model={foundation}",
