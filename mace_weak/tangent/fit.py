@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -174,17 +175,30 @@ def fit(
     Raises:
         WeakLossError: if there are too few labels to learn from, or too many.
     """
+    gathered = gather(model, labels, settings, error_bars=error_bars, progress=progress)
+    return gathered.solved(settings.included)
+
+
+def gather(
+    model: Model,
+    labels: Labels,
+    settings: Settings,
+    *,
+    error_bars: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Gathered:
+    """The rows of ``fit``, which take its time, to be solved with several choices of the terms."""
     require_solvable(labels)
     atoms, labels = without_atoms(labels)  # all-electron energies would leave few digits
     coordinates = coordinates_of(model)
     plan = _Plan.of(model, labels, settings)
     sketch = Sketch.of(coordinates.scale, size=SKETCH, seed=settings.seed) if error_bars else None
-    sketched: dict[int, Tensor] = {}
+    sketched: list[Tensor] = []
 
     def made(number: int) -> Tensor:
         rows = plan.rows_of(model, coordinates, number)
         if sketch:
-            sketched[number] = sketch(rows).cpu()
+            sketched.append(sketch(rows).cpu())
         return rows
 
     rows = Rows.of(
@@ -195,19 +209,44 @@ def fit(
         seed=settings.seed + 1,
         progress=progress,
     )
-    order = plan.order()
-    gram = rows.gram().numpy()[np.ix_(order, order)]
-    solution = solve(plan.problem(gram), included=settings.included)
-    weights = np.zeros(len(order))
-    weights[order] = plan.scaled(solution.coefficients)
-    change = rows.combined(torch.from_numpy(weights))
-    sizes = np.array(model.sizes)[np.isfinite(labels.energies)]
-    account = Account.of(solution, sizes)
-    posterior = None
-    if sketch:
-        features = torch.cat([sketched[number] for number in range(len(labels))]).numpy()
-        posterior = Posterior.of(solution, plan.scaled(features[order]), seed=settings.seed)
-    return Tangent(coordinates, change, atoms + solution.shifts, account, posterior), solution
+    features = torch.cat(sketched).numpy() if sketch else None
+    return Gathered(plan, coordinates, rows, features, atoms, settings.seed)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The rows of all structures, and of error bars ``sketched`` ones (n_rows, size), if any.
+
+    ``atoms`` (n_kinds,) are energies that were taken from the labels, eV.
+    """
+
+    plan: _Plan
+    coordinates: Coordinates
+    rows: Rows
+    sketched: np.ndarray | None
+    atoms: np.ndarray
+    seed: int
+
+    @cached_property
+    def problem(self) -> Problem:
+        """Of all the terms that there are rows of."""
+        order = self.plan.order()
+        return self.plan.problem(self.rows.gram().numpy()[np.ix_(order, order)])
+
+    def solved(self, included: Mapping[str, float]) -> tuple[Tangent, Solution]:
+        """With these prior probabilities of terms that may be left out."""
+        plan, order = self.plan, self.plan.order()
+        solution = solve(self.problem, included=included)
+        weights = np.zeros(len(order))
+        weights[order] = plan.scaled(solution.coefficients)
+        change = self.rows.combined(torch.from_numpy(weights))
+        account = Account.of(solution, np.array(plan.sizes)[np.isfinite(plan.labels.energies)])
+        posterior = None
+        if self.sketched is not None:
+            features = plan.scaled(self.sketched[order])
+            posterior = Posterior.of(solution, features, seed=self.seed)
+        shifts = self.atoms + solution.shifts
+        return Tangent(self.coordinates, change, shifts, account, posterior), solution
 
 
 def directions_for(n_atoms: int) -> int:

@@ -19,14 +19,15 @@ import pandas as pd
 from mace_weak.command.error_bars import Calibration
 from mace_weak.command.model_errors import rmse
 from mace_weak.tangent.error_bars import ErrorBars
-from mace_weak.tangent.fit import Settings, Tangent
+from mace_weak.tangent.fit import Tangent
+from mace_weak.tangent.solution import INCLUDED
 from recipes.benchmark.benchmark_data import ENERGY
 from recipes.benchmark.benchmark_runner import Benchmark
 from recipes.benchmark.plan_arguments import measure_table
 from recipes.benchmark.report_tables import with_spread
-from recipes.benchmark.weak_terms import Foundation, add_data_arguments, measured
+from recipes.benchmark.weak_terms import NONE, Foundation, add_data_arguments, measured
 
-CHOICES = {"with": Settings(), "without": Settings(terms=())}
+CHOICES = {"with": INCLUDED, "without": NONE}
 UNSEEN = 20  # structures
 HEADER = (
     "data", "energies: error / expected", "forces, meV/Å", "expected", "error / expected",

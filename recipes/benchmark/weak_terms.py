@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,9 +25,10 @@ from mace_weak.command.model_errors import rmse
 from mace_weak.command.models import Host, Model, finetuning_host
 from mace_weak.command.select import foundation_model
 from mace_weak.structures import Keys, evenly
-from mace_weak.tangent.fit import Settings, Tangent, fit
+from mace_weak.tangent.fit import Settings, Tangent, gather
 from mace_weak.tangent.labels import Labels
 from mace_weak.tangent.prior import FORCES, TAYLOR
+from mace_weak.tangent.solution import INCLUDED
 from recipes.benchmark.benchmark_cases import Case
 from recipes.benchmark.benchmark_data import FORCES as REFERENCE_FORCES
 from recipes.benchmark.benchmark_data import frames_of, write_files
@@ -37,12 +37,13 @@ from recipes.benchmark.plan_arguments import left_out, measure_table
 from recipes.benchmark.report_tables import with_spread
 
 FINETUNE = "finetune"
-CHOICES = {
-    "none": Settings(terms=()),
-    "Taylor": Settings(terms=(TAYLOR,)),
-    "order 0": Settings(terms=(FORCES,), included={}),
-    "both": Settings(included={}),
-    FINETUNE: Settings(),
+NONE: Mapping[str, float] = {TAYLOR: 0.0, FORCES: 0.0}
+CHOICES: Mapping[str, Mapping[str, float]] = {  # prior probabilities of terms other than 1
+    "none": NONE,
+    "Taylor": {FORCES: 0.0},
+    "order 0": {TAYLOR: 0.0},
+    "both": {},
+    FINETUNE: INCLUDED,
 }
 HEADER = ("data", *CHOICES, f"{FINETUNE} / best")
 AT_ONCE = 10  # unseen structures in a batch
@@ -58,17 +59,15 @@ class Foundation:
         self.unseen = host.parametric_model(model, unseen)
 
     def tangents(
-        self, train: Path, seed: int, choices: Mapping[str, Settings]
+        self, train: Path, seed: int, choices: Mapping[str, Mapping[str, float]]
     ) -> dict[str, Tangent]:
         """The tangent models of the labels in a file, by the choice of terms."""
         training = read_training(train, Keys())
         model = self.host.parametric_model(self.model, training.frames)
         start = model.predicted(lambda done: None)
         labels = Labels.beyond(start, model.counts, training.energies, training.forces)
-        return {
-            choice: fit(model, labels, replace(settings, seed=seed), error_bars=True)[0]
-            for choice, settings in choices.items()
-        }
+        gathered = gather(model, labels, Settings(seed=seed), error_bars=True)
+        return {name: gathered.solved(included)[0] for name, included in choices.items()}
 
     def force_errors(self, tangent: Tangent) -> list[np.ndarray]:
         """Those of each unseen structure (n_atoms, 3), eV/Å."""
@@ -92,7 +91,7 @@ def force_error(errors: Sequence[np.ndarray]) -> float:
 
 def measured(
     benchmark: Benchmark,
-    choices: Mapping[str, Settings],
+    choices: Mapping[str, Mapping[str, float]],
     measure: Callable[[Foundation, Tangent], object],
     *,
     most_unseen: int = 1000,
