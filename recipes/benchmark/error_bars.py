@@ -81,7 +81,7 @@ def line(name: str, found: pd.DataFrame) -> list[str]:
 
 def rows(benchmark: Benchmark) -> Iterator[list[str]]:
     """A line for all data that is there."""
-    for name, found in measured(benchmark, CHOICES, judge, most_unseen=UNSEEN):
+    for name, found in measured(benchmark, CHOICES, judge, error_bars=True, most_unseen=UNSEEN):
         yield line(name, found)
 
 

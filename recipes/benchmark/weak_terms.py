@@ -59,14 +59,19 @@ class Foundation:
         self.unseen = host.parametric_model(model, unseen)
 
     def tangents(
-        self, train: Path, seed: int, choices: Mapping[str, Mapping[str, float]]
+        self,
+        train: Path,
+        seed: int,
+        choices: Mapping[str, Mapping[str, float]],
+        *,
+        error_bars: bool,
     ) -> dict[str, Tangent]:
         """The tangent models of the labels in a file, by the choice of terms."""
         training = read_training(train, Keys())
         model = self.host.parametric_model(self.model, training.frames)
         start = model.predicted(lambda done: None)
         labels = Labels.beyond(start, model.counts, training.energies, training.forces)
-        gathered = gather(model, labels, Settings(seed=seed), error_bars=True)
+        gathered = gather(model, labels, Settings(seed=seed), error_bars=error_bars)
         return {name: gathered.solved(included)[0] for name, included in choices.items()}
 
     def force_errors(self, tangent: Tangent) -> list[np.ndarray]:
@@ -94,6 +99,7 @@ def measured(
     choices: Mapping[str, Mapping[str, float]],
     measure: Callable[[Foundation, Tangent], object],
     *,
+    error_bars: bool = False,
     most_unseen: int = 1000,
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """For all data that is there, a row for each seed and a column for each choice of terms."""
@@ -110,7 +116,7 @@ def measured(
             rows = []
             for case in cases:
                 train = write_files(Path(folder), pool, case, "energies").train
-                tangents = foundation.tangents(train, case.seed, choices)
+                tangents = foundation.tangents(train, case.seed, choices, error_bars=error_bars)
                 rows.append(
                     {one: measure(foundation, tangent) for one, tangent in tangents.items()}
                 )
