@@ -229,14 +229,18 @@ class Gathered:
     seed: int
 
     @cached_property
+    def order(self) -> np.ndarray:
+        """That of the rows in the problem."""
+        return self.plan.order()
+
+    @cached_property
     def problem(self) -> Problem:
         """Of all the terms that there are rows of."""
-        order = self.plan.order()
-        return self.plan.problem(self.rows.gram().numpy()[np.ix_(order, order)])
+        return self.plan.problem(self.rows.gram().numpy()[np.ix_(self.order, self.order)])
 
     def solved(self, included: Mapping[str, float]) -> tuple[Tangent, Solution]:
         """With these prior probabilities of terms that may be left out."""
-        plan, order = self.plan, self.plan.order()
+        plan, order = self.plan, self.order
         solution = solve(self.problem, included=included)
         weights = np.zeros(len(order))
         weights[order] = plan.scaled(solution.coefficients)

@@ -152,11 +152,10 @@ def trials(problem: Problem, included: Mapping[str, float] = INCLUDED) -> list[T
     ``included`` are the prior probabilities of terms that may be left out.
     """
     ratios = RATIOS if problem.is_force.any() else (0.0,)
-    n_decades = int(DECADES[1] - DECADES[0]) + 1
-    axes = [_weights_of(included.get(term, 1.0), n_decades) for term in problem.terms]
-    while math.prod(map(len, axes)) * len(ratios) > MOST_CANDIDATES and n_decades > 2:
-        n_decades -= 1
+    for n_decades in range(int(DECADES[1] - DECADES[0]) + 1, 1, -1):
         axes = [_weights_of(included.get(term, 1.0), n_decades) for term in problem.terms]
+        if math.prod(map(len, axes)) * len(ratios) <= MOST_CANDIDATES:
+            break
     return [
         Trial(
             {

@@ -34,18 +34,17 @@ from recipes.benchmark.benchmark_data import FORCES as REFERENCE_FORCES
 from recipes.benchmark.benchmark_data import frames_of, write_files
 from recipes.benchmark.benchmark_runner import Benchmark
 from recipes.benchmark.plan_arguments import left_out, measure_table
-from recipes.benchmark.report_tables import with_spread
+from recipes.benchmark.report_tables import CLOSED, with_spread
 
-FINETUNE = "finetune"
 NONE: Mapping[str, float] = {TAYLOR: 0.0, FORCES: 0.0}
 CHOICES: Mapping[str, Mapping[str, float]] = {  # prior probabilities of terms other than 1
     "none": NONE,
     "Taylor": {FORCES: 0.0},
     "order 0": {TAYLOR: 0.0},
     "both": {},
-    FINETUNE: INCLUDED,
+    CLOSED: INCLUDED,
 }
-HEADER = ("data", *CHOICES, f"{FINETUNE} / best")
+HEADER = ("data", *CHOICES, f"{CLOSED} / best")
 AT_ONCE = 10  # unseen structures in a batch
 
 
@@ -109,7 +108,7 @@ def measured(
         data, options = benchmark.plan.data[name], benchmark.options
         pool = frames_of(data.train, options.shared, forces_needed=False)
         unseen = frames_of(data.test, options.shared, forces_needed=True)
-        cases = [Case(name, "finetune", options.structures, 0, 0, seed) for seed in options.seeds]
+        cases = [Case(name, CLOSED, options.structures, 0, 0, seed) for seed in options.seeds]
         path = benchmark.foundation(data.foundation)
         with foundation_model(path, device="cpu") as model, TemporaryDirectory() as folder:
             foundation = Foundation(model, finetuning_host(path), evenly(unseen, most_unseen))
@@ -125,7 +124,7 @@ def measured(
 
 def line(name: str, errors: pd.DataFrame) -> list[str]:
     """Means of the seeds (the rows of ``errors``) for each choice of terms (its columns)."""
-    chosen = errors[FINETUNE] / errors.min(axis=1)
+    chosen = errors[CLOSED] / errors.min(axis=1)
     cells = [with_spread(errors[choice].mean(), errors[choice].std()) for choice in CHOICES]
     return [name, *cells, with_spread(chosen.mean(), chosen.std(), 2)]
 
