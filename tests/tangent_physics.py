@@ -133,7 +133,7 @@ class TangentPhysics:
         torch.testing.assert_close(*changes, rtol=1e-3, atol=1e-6 * float(changes[0].abs().max()))
 
     def test_sketched_rows_give_the_same_forces(self, parametric, files):
-        """Eight places for each row are enough."""
+        """The fewest places for each row are enough."""
         frames = read(files.ethanol, ":8")
         own = parametric(frames)
         labels = labels_of(own, frames)

@@ -36,7 +36,7 @@ from mace_weak.tangent.gradients import Features
 
 TERMS = (TAYLOR, FORCES)
 ALL_TERMS = (TAYLOR, SPATIAL, FORCES)
-PLACES_PER_ROW = 8  # at least: then lengths in the space of the rows are kept within a third
+PLACES_PER_ROW = 10  # at least: then lengths in the space of the rows are kept within a third
 NUMBER = 8  # bytes
 
 
