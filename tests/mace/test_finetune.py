@@ -35,7 +35,7 @@ FEW_STEPS = "--steps=500"  # ten epochs of distilling
 CHOSEN, EXPECTED = "What the evidence chose", "Errors to expect (RMSE)"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finetuning(foundation, tmp_path_factory):
     """The command on fifty energies of ethanol: what it says, and the model file."""
     out = tmp_path_factory.mktemp("finetune") / "tuned model.model"
@@ -51,7 +51,8 @@ def test_forces_improve_without_a_force_label(foundation, tmp_path):
     for atoms in frames:
         del atoms.arrays["REF_forces"]
     write(train, frames[:45])
-    found = result_of("finetune", foundation, train, f"--out={out}", f"--test={test}")
+    arguments = (f"--out={out}", f"--test={test}", FEW_STEPS)
+    found = result_of("finetune", foundation, train, *arguments)
     assert (tmp_path / "tuned.model.work" / "lessons.xyz").is_file()
     rows = {row["model"]: row for row in found["tables"]["Forces, meV/Å"] if row["of"] == "all"}
     assert rows["finetuned"]["RMSE"] < 0.85 * rows["foundation model"]["RMSE"]
@@ -77,8 +78,8 @@ def test_coupled_cluster_energies_of_ammonia_give_its_forces(tmp_path):
     frames = read(CBS / "train.xyz", ":50")
     write(tmp_path / "train.xyz", frames)
     test = CBS / "test.xyz"
-    out = tmp_path / "tuned.model"
-    found = result_of("finetune", model, tmp_path / "train.xyz", f"--out={out}", f"--test={test}")
+    arguments = (f"--out={tmp_path / 'tuned.model'}", f"--test={test}", FEW_STEPS)
+    found = result_of("finetune", model, tmp_path / "train.xyz", *arguments)
     rows = {row["model"]: row for row in found["tables"]["Forces, meV/Å"] if row["of"] == "all"}
     assert rows["finetuned"]["RMSE"] < 0.6 * 228
     expected_energy, expected_force = (row["value"] for row in found["tables"][EXPECTED])
@@ -284,7 +285,7 @@ def test_one_structure_with_forces_beside_energies_counts(foundation, tmp_path):
     write(test, read(TEST, "1:"))
     found = result_of(
         "finetune", foundation, tmp_path / "train.xyz", f"--out={tmp_path / 'tuned.model'}",
-        f"--test={test}",
+        f"--test={test}", FEW_STEPS,
     )  # fmt: skip
     meanings = {row["meaning"]: row["value"] for row in found["tables"][CHOSEN]}
     assert meanings["components of forces"] == 27

@@ -6,6 +6,9 @@ those of the same run with the supervised loss alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import pytest
 import torch
 from training import FINETUNE, POLAR, SCRATCH, Run, train
@@ -154,8 +157,19 @@ def supervised(flags: tuple[str, ...]) -> list[str]:
     return [*kept, f"--loss={(base or ['weighted'])[0]}"]
 
 
+@pytest.fixture(scope="module")
+def trained_alone(tmp_path_factory) -> Callable[..., Run]:
+    """Runs with the supervised loss alone, which several roads are compared with."""
+
+    @cache
+    def run(*flags: str) -> Run:
+        return train(tmp_path_factory.mktemp("supervised"), *flags)
+
+    return run
+
+
 @pytest.fixture
-def pair(tmp_path, foundation, files, request) -> tuple[Run, Run]:
+def pair(tmp_path, foundation, files, trained_alone, request) -> tuple[Run, Run]:
     """A weak run of a road, and the same run with the supervised loss alone."""
     name, flags = ROADS[request.param]
     if name == "packed":
@@ -180,7 +194,7 @@ def pair(tmp_path, foundation, files, request) -> tuple[Run, Run]:
 
     return (
         train(tmp_path / "weak", *filled(list(flags)), *data),
-        train(tmp_path / "supervised", *filled(supervised(flags)), *data),
+        trained_alone(*filled(supervised(flags)), *data),
     )
 
 

@@ -140,10 +140,6 @@ ROADS: dict[str, Road] = {
     "tangent anchor, schedule-free optimiser": Road(
         lambda start: start.settled(**SCHEDULE_FREE), options=TANGENT
     ),
-    "tangent anchor, `compile_mode: compile` of the trained model": Road(
-        lambda start: start.settled({**from_package(start.foundation), "compile_mode": "compile"}),
-        options=TANGENT,
-    ),
     "every second step, half of the structures": Road(
         lambda start: start.scratch(),
         "weak_piwsl",
@@ -156,7 +152,7 @@ OTHER_ROADS: dict[str, str] = {
     "order 0 by itself: from scratch, or with few energies for the atoms": (
         "test_loss.py::test_the_default_order_depends_on_the_start_and_the_labels"
     ),
-    "`compile_mode: compile`: equal to eager": (
+    "`compile_mode: compile`, with the tangent anchor too: equal to eager": (
         "test_roads.py::test_a_compiled_model_has_the_same_loss"
     ),
     "restart of the plain, EMA and schedule-free modules: identical to an uninterrupted run": (

@@ -27,10 +27,11 @@ __all__ = ["without_mace_weak"]  # a fixture
 
 CBS = RECIPES / "cbs_energy_only" / "data"
 TEST = CBS / "test.xyz"
+FEW_STEPS = "--steps=500"  # of distilling
 CHOSEN = "What the evidence chose"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ammonia(tmp_path_factory):
     """Fifty coupled-cluster energies."""
     path = tmp_path_factory.mktemp("ammonia") / "train ü=[1],2.xyz"  # Hydra's own signs
@@ -38,11 +39,12 @@ def ammonia(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finetuning(foundation, ammonia):
     """The command on them: what it says, and the checkpoint, whose name it completes."""
     out = ammonia.with_name("tuned model")
-    found = result_of("finetune", foundation, ammonia, f"--out={out}", f"--test={TEST}")
+    arguments = (f"--out={out}", f"--test={TEST}", FEW_STEPS)
+    found = result_of("finetune", foundation, ammonia, *arguments)
     return found, out.with_name("tuned model.ckpt")
 
 
@@ -98,7 +100,7 @@ def test_a_killed_run_goes_on_to_the_same_solution(finetuning, foundation, ammon
     found, _ = finetuning
     out = tmp_path / "tuned.ckpt"
     work = tmp_path / "tuned.ckpt.work"
-    arguments = ("finetune", foundation, ammonia, f"--out={out}", f"--test={TEST}")
+    arguments = ("finetune", foundation, ammonia, f"--out={out}", f"--test={TEST}", FEW_STEPS)
     killed_when((work / "restart.ckpt").is_file, *arguments)
     solved = (work / "solution.npz").stat().st_mtime_ns
     again = result_of(*arguments)
@@ -153,7 +155,8 @@ def test_a_foundation_model_of_another_surface_is_trained_plainly(foundation, tm
 
 def test_a_checkpoint_is_a_foundation_model_too(foundation_checkpoint, ammonia, tmp_path):
     out = tmp_path / "tuned.ckpt"
-    found = result_of("finetune", foundation_checkpoint, ammonia, f"--out={out}", f"--test={TEST}")
+    arguments = (f"--out={out}", f"--test={TEST}", FEW_STEPS)
+    found = result_of("finetune", foundation_checkpoint, ammonia, *arguments)
     errors = forces(found)
     assert errors["finetuned"] < 0.6 * errors["foundation model"]
 
@@ -170,8 +173,8 @@ def test_a_model_of_allegro_is_finetuned(files, ammonia, tmp_path):
     energies = {"training_module__model__per_type_energy_shifts": by_type}
     config = changed(config, trainer__max_epochs=10, **energies)
     trained = train(tmp_path / "allegro", config)
-    arguments = ("finetune", trained.checkpoint, ammonia, f"--out={out}", f"--test={TEST}")
-    found = result_of(*arguments, "--overwrite")
+    arguments = (f"--out={out}", f"--test={TEST}", FEW_STEPS, "--overwrite")
+    found = result_of("finetune", trained.checkpoint, ammonia, *arguments)
     errors = forces(found)
     assert errors["finetuned"] < 0.8 * errors["foundation model"]
 

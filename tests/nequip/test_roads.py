@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from roads import ROADS, Start
+from roads import ROADS, TANGENT, Start
 from torch._dynamo.utils import counters
 from training import Run, changed, train, weak_config
 
@@ -75,9 +75,12 @@ CUDA = pytest.param("gpu", marks=pytest.mark.cuda)
 
 
 @pytest.mark.parametrize("accelerator", [pytest.param("cpu", marks=pytest.mark.slow), CUDA])
-def test_a_compiled_model_has_the_same_loss(tmp_path, start, accelerator, monkeypatch):
+@pytest.mark.parametrize("anchor", ["foundation", "tangent"])
+def test_a_compiled_model_has_the_same_loss(tmp_path, start, anchor, accelerator, monkeypatch):
     """Without graph breaks, and compiled in the first epoch only."""
-    eager = weak_config(start.tuned(), **WEIGHTS["weak_taylor"])
+    tangent = anchor == "tangent"
+    config, options = (start.settled(), TANGENT) if tangent else (start.tuned(), {})
+    eager = weak_config(config, **WEIGHTS["weak_taylor"], **options)
     eager["trainer"]["accelerator"] = accelerator
     compiled = changed(eager, training_module__model__model__compile_mode="compile")
     expected = train(tmp_path / "eager", eager)
@@ -95,7 +98,10 @@ def test_a_compiled_model_has_the_same_loss(tmp_path, start, accelerator, monkey
     assert not counters["graph_break"]
     second_epoch = graphs[len(graphs) // 2 :]
     assert set(second_epoch) == {counters["stats"]["unique_graphs"]}
-    assert graphs[0] < second_epoch[0]
-    for name in ("supervised", "weak_taylor"):
+    if tangent:  # no forces: the graph is that of nequip's check before the first step
+        assert second_epoch[0] > 0
+    else:
+        assert graphs[0] < second_epoch[0]
+    for name in ("supervised", "weak_taylor", *([f"weak_{FORCES}"] * tangent)):
         assert max(expected.column(name)) > 0
         assert found.column(name) == pytest.approx(expected.column(name), rel=2e-2, abs=1e-6)
