@@ -20,7 +20,7 @@ from physics import displacements
 from mace_weak.errors import WeakLossError
 from mace_weak.tangent.error_bars import ErrorBars
 from mace_weak.tangent.evidence import Choice
-from mace_weak.tangent.fit import Account, Settings, Tangent, fit
+from mace_weak.tangent.fit import Account, Tangent, fit
 from mace_weak.tangent.gradients import (
     Coordinates,
     Features,
@@ -30,6 +30,7 @@ from mace_weak.tangent.gradients import (
     scales_of,
 )
 from mace_weak.tangent.labels import Labels
+from mace_weak.tangent.plan import Settings
 from mace_weak.tangent.prior import PLACES_PER_ROW
 from mace_weak.tangent.storage import fingerprint, load, save, solved
 

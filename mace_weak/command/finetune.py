@@ -48,8 +48,9 @@ from mace_weak.command.survey import survey
 from mace_weak.compositions import EnergyAgreement, energy_agreement
 from mace_weak.losses import FORCES, SPATIAL, TAYLOR
 from mace_weak.structures import Keys, evenly, is_isolated_atom, read_structures
-from mace_weak.tangent.fit import SETTLED, SETTLED_ANEW, Account, Settings, Tangent
+from mace_weak.tangent.fit import SETTLED, SETTLED_ANEW, Account, Tangent
 from mace_weak.tangent.labels import Labels, Predicted, without_atoms
+from mace_weak.tangent.plan import Settings
 from mace_weak.tangent.storage import solved
 from mace_weak.tangent.teaching import COPIES, Schedule, Task, training_on_labels
 

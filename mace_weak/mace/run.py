@@ -34,7 +34,7 @@ from mace_weak.mace.tangent import TangentAnchor, solved_anchor
 from mace_weak.options import AUTO, NONE, TANGENT, WeakOptions
 from mace_weak.schedule import WeakSchedule, learning_rate_of
 from mace_weak.step import Stopwatch
-from mace_weak.tangent.fit import Settings
+from mace_weak.tangent.plan import Settings
 
 
 class WeakSession:

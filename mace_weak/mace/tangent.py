@@ -20,9 +20,10 @@ from mace_weak.mace.anchor import Anchor, undisplaced
 from mace_weak.mace.graphs import Graph, replicated_graph, whole_graph
 from mace_weak.mace.kinds import extra_inputs, position_energy
 from mace_weak.potentials import Sample
-from mace_weak.tangent.fit import Settings, Tangent
+from mace_weak.tangent.fit import Tangent
 from mace_weak.tangent.gradients import FrozenTangent, in_float64
 from mace_weak.tangent.labels import Labels, Predicted
+from mace_weak.tangent.plan import Settings
 from mace_weak.tangent.storage import solved
 
 PER_BATCH = 16  # structures, where nothing is differentiated by parameters

@@ -37,7 +37,7 @@ from mace_weak.options import AUTO, COSINE, LINEAR, NONE, TANGENT, WeakOptions
 from mace_weak.potentials import Reference, Sample
 from mace_weak.schedule import Place, WeakSchedule, learning_rate_of
 from mace_weak.step import Subset, WeakStep, residuals_of
-from mace_weak.tangent.fit import Settings
+from mace_weak.tangent.plan import Settings
 from mace_weak.versions import DISTRIBUTION, installed
 
 logger = RankedLogger(__name__, rank_zero_only=True)

@@ -19,9 +19,10 @@ from mace_weak.nequip.anchor import Anchor, Models, undisplaced, without_derivat
 from mace_weak.nequip.graphs import Graph, displaced_replicas, inputs_of
 from mace_weak.nequip.saved import SHIFTS
 from mace_weak.potentials import Sample
-from mace_weak.tangent.fit import Settings, Tangent
+from mace_weak.tangent.fit import Tangent
 from mace_weak.tangent.gradients import FrozenTangent, in_float64
 from mace_weak.tangent.labels import Labels, Predicted
+from mace_weak.tangent.plan import Settings
 from mace_weak.tangent.storage import solved
 
 PER_BATCH = 16  # structures, where nothing is differentiated by parameters

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from mace_weak.tangent.evidence import Choice
-from mace_weak.tangent.fit import Account, Settings, Tangent, fit
+from mace_weak.tangent.fit import Account, Tangent, fit
 from mace_weak.tangent.gradients import Coordinates, Model
 from mace_weak.tangent.labels import Labels
+from mace_weak.tangent.plan import Settings
 from mace_weak.tangent.solution import Posterior
 
 POSTERIOR = "posterior_"  # in the names of its arrays

@@ -35,8 +35,9 @@ from mace.tools.train import take_step
 
 from mace_weak.mace.tangent import ParametricModel
 from mace_weak.tangent.error_bars import ErrorBars
-from mace_weak.tangent.fit import Settings, fit
+from mace_weak.tangent.fit import fit
 from mace_weak.tangent.labels import Labels
+from mace_weak.tangent.plan import Settings
 from recipes.benchmark.step_cost_model import (
     QUICKSTART,
     SIZES,

@@ -25,8 +25,9 @@ from mace_weak.command.model_errors import rmse
 from mace_weak.command.models import Host, Model, finetuning_host
 from mace_weak.command.select import foundation_model
 from mace_weak.structures import Keys, evenly
-from mace_weak.tangent.fit import Settings, Tangent, gather
+from mace_weak.tangent.fit import Tangent, gather
 from mace_weak.tangent.labels import Labels
+from mace_weak.tangent.plan import Settings
 from mace_weak.tangent.prior import FORCES, TAYLOR
 from mace_weak.tangent.solution import INCLUDED
 from recipes.benchmark.benchmark_cases import Case

@@ -21,14 +21,8 @@ from mace_weak.losses import LOSSES, TERMS, UNDERDETERMINED, loss_terms
 from mace_weak.nequip import teaching as nequip
 from mace_weak.options import AUTO, OPTIONS
 from mace_weak.tangent.evidence import AMPLITUDE, NOISE
-from mace_weak.tangent.fit import (
-    DIRECTIONS,
-    HARMLESS,
-    MOST_WEAK_ROWS,
-    SETTLED,
-    SETTLED_ANEW,
-    Settings,
-)
+from mace_weak.tangent.fit import HARMLESS, SETTLED, SETTLED_ANEW
+from mace_weak.tangent.plan import DIRECTIONS, MOST_WEAK_ROWS, Settings
 from mace_weak.tangent.solution import WEIGHT
 from mace_weak.tangent.teaching import COPIES, LARGE, distilling, training_on_labels
 

@@ -23,8 +23,9 @@ from mace_weak.mace.anchor import make_anchor
 from mace_weak.mace.graphs import whole_graph
 from mace_weak.mace.tangent import ParametricModel, TangentAnchor
 from mace_weak.potentials import Sample
-from mace_weak.tangent.fit import Settings, fit
+from mace_weak.tangent.fit import fit
 from mace_weak.tangent.gradients import TangentPotential
+from mace_weak.tangent.plan import Settings
 
 __all__ = ["frames", "system"]  # fixtures
 

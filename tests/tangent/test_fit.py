@@ -8,9 +8,9 @@ import torch
 from parametric import PairModel, clusters, curved, foundation, labels_of, parameters, reference
 
 from mace_weak.errors import WeakLossError
-from mace_weak.tangent.fit import Settings
 from mace_weak.tangent.fit import fit as fit_with_posterior
 from mace_weak.tangent.labels import Labels
+from mace_weak.tangent.plan import Settings
 
 
 def fit(*args, **kwargs):
