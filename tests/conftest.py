@@ -21,8 +21,10 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The recipes first: theirs are the longest tests, and at the end other workers would wait."""
-    items.sort(key=lambda item: "recipes" not in item.path.parts)
+    """The longest tests first, those of the recipes too: at the end other workers would wait."""
+    items.sort(
+        key=lambda item: "recipes" not in item.path.parts and not item.get_closest_marker("slow")
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
