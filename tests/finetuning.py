@@ -15,6 +15,8 @@ from console import COMMAND
 from datafiles import QUICKSTART
 from predictions import relabelled
 
+FEW_STEPS = "--steps=500"  # of distilling
+
 
 def killed_when(condition: Callable[[], object], *arguments: object) -> None:
     """Run the command, and kill it and its trainer when the condition holds."""

@@ -18,7 +18,7 @@ from ase.io import read, write
 from ase.units import Hartree
 from console import COMMAND, mace_weak, result_of, rows_of
 from datafiles import QUICKSTART, RECIPES
-from finetuning import killed_when, softer
+from finetuning import FEW_STEPS, killed_when, softer
 from mace.calculators import MACECalculator
 from predictions import calculated, softened
 from training import atomic_energies, train
@@ -31,7 +31,6 @@ from recipes.quickstart import mace_host
 ETHANOL = QUICKSTART / "data" / "ethanol_pbe_train.xyz"
 CBS = RECIPES / "cbs_energy_only" / "data"
 TEST = QUICKSTART / "data" / "ethanol_pbe_test.xyz"
-FEW_STEPS = "--steps=500"  # ten epochs of distilling
 CHOSEN, EXPECTED = "What the evidence chose", "Errors to expect (RMSE)"
 
 

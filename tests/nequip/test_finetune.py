@@ -9,7 +9,7 @@ import pytest
 from ase.io import read, write
 from console import mace_weak, result_of
 from datafiles import QUICKSTART, RECIPES
-from finetuning import killed_when, softer
+from finetuning import FEW_STEPS, killed_when, softer
 from predictions import calculated
 from roads import Start
 from stock import BUILD, ENERGY_OF, energy_in, stock, without_mace_weak
@@ -27,7 +27,6 @@ __all__ = ["without_mace_weak"]  # a fixture
 
 CBS = RECIPES / "cbs_energy_only" / "data"
 TEST = CBS / "test.xyz"
-FEW_STEPS = "--steps=500"  # of distilling
 CHOSEN = "What the evidence chose"
 
 
