@@ -11,7 +11,6 @@ import numpy as np
 from mace_weak.command.arguments import TYPE_KEY
 from mace_weak.command.check import FINETUNE, check_data
 from mace_weak.command.error_bars import (
-    FAR,
     calibration_table,
     digest_of,
     doubtful,
@@ -19,6 +18,13 @@ from mace_weak.command.error_bars import (
     judged,
     require_error_bars,
     save_error_bars,
+)
+from mace_weak.command.finetune_account import (
+    chosen_table,
+    expected_table,
+    hold_nearby,
+    misspecified,
+    not_in_closed_form,
 )
 from mace_weak.command.finetune_files import (
     LABELS,
@@ -43,12 +49,11 @@ from mace_weak.command.models import (
     reading,
     run_trainer,
 )
-from mace_weak.command.output import Finding, Result, Table, counter, time_table
+from mace_weak.command.output import Result, counter, time_table
 from mace_weak.command.survey import survey
 from mace_weak.compositions import EnergyAgreement, energy_agreement
-from mace_weak.losses import FORCES, SPATIAL, TAYLOR
 from mace_weak.structures import Keys, evenly, is_isolated_atom, read_structures
-from mace_weak.tangent.fit import SETTLED, SETTLED_ANEW, Account, Tangent
+from mace_weak.tangent.fit import Tangent
 from mace_weak.tangent.labels import Labels, Predicted, without_atoms
 from mace_weak.tangent.plan import Settings
 from mace_weak.tangent.storage import solved
@@ -56,15 +61,8 @@ from mace_weak.tangent.teaching import COPIES, Schedule, Task, training_on_label
 
 SOLUTION, OUTPUT = "solution.npz", "training.txt"
 PROBED = 10  # test structures whose error bars are computed, as each component takes a gradient
-FEW = 5  # structures
 CPU_MEMORY = 4.0  # GB
 GPU_SHARE = 0.75
-WORDS = {
-    TAYLOR: "keeps the curvature of the foundation model (Taylor term)",
-    SPATIAL: "keeps it at displaced positions too (spatial term)",
-    FORCES: "keeps the forces of the foundation model (order 0)",
-}
-STRENGTHS = ((0.03, "hardly"), (1.0, "lightly"), (100.0, "clearly"), (float("inf"), "firmly"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,87 +294,3 @@ class Finetuning:
                 "the energies of the atoms follow from the other structures."
             )
         yield f"Intermediate files are in {self.work.folder}; they are no longer needed."
-
-
-def not_in_closed_form(account: Account, agreement: EnergyAgreement) -> Finding | None:
-    """Why the closed form is not used, if it is not."""
-    enough = SETTLED_ANEW if agreement.another_scale else SETTLED
-    if account.explained >= enough or (account.trusted and not agreement.another_surface):
-        return None
-    why = f"these labels determine {100 * account.explained:.0f} % of the forces' variance"
-    mend = (
-        "label more structures of the same kind, or a few with forces: one is worth as many "
-        "labels as it has coordinates"
-    )
-    if agreement.another_surface:
-        why = f"the foundation model leaves {agreement}: it disagrees with your labels, and {why}"
-        mend = "choose another foundation model, or label more structures or forces"
-    loss = (
-        "without an anchor" if agreement.another_scale else "with the anchored loss (weak_taylor)"
-    )
-    return Finding(
-        f"{why}, too little for the closed form: the model was trained {loss} instead", mend
-    )
-
-
-def misspecified(account: Account) -> Iterator[Finding]:
-    """Energies that are predicted from the others much worse than expected."""
-    ratio = account.calibration**0.5
-    if ratio > FAR:
-        yield Finding(
-            f"each energy is predicted from the others with {ratio:.2g} times the error to expect: "
-            "a linear correction of the foundation model does not suit these labels",
-            "take the expected errors as lower bounds; look for outliers by mace-weak check",
-        )
-
-
-def hold_nearby(n_structures: int) -> Iterator[Finding]:
-    """Few structures, of which the errors to expect say nothing of others."""
-    if n_structures < FEW:
-        yield Finding(
-            f"there are few labelled structures ({n_structures}): the errors to expect hold near "
-            "them, and the model may become worse elsewhere",
-            "see the error bars of other structures, which need no labels: mace-weak evaluate "
-            "MODEL STRUCTURES",
-        )
-
-
-def chosen_table(account: Account) -> Table:
-    """Noise, force scale and weights."""
-    choice = account.choice
-    rows: list[list[object]] = [
-        ["labels", account.energies, "energies"],
-        ["what a linear correction leaves", 1e3 * choice.noise, "meV/√atoms, taken as noise"],
-        [
-            "forces of the foundation model are off by",
-            1e3 * account.foundation_force_error,
-            "meV/Å, as the energies suggest",
-        ],
-        ["forces of the correction", 1e3 * account.force_change, "meV/Å"],
-    ]
-    if account.force_components:
-        rows.insert(1, ["labels", account.force_components, "components of forces"])
-        rows.insert(3, ["noise of the forces", 1e3 * choice.force_noise, "meV/Å"])
-    rows += [
-        [f"weight of {term}", choice.weights.get(term, 0.0), _strength(term, account)]
-        for term in account.inclusion
-    ]
-    return Table("What the evidence chose", ("quantity", "value", "meaning"), rows)
-
-
-def _strength(term: str, account: Account) -> str:
-    """What a term does, in words, and how probably."""
-    weight = account.choice.weights.get(term, 0.0)
-    how = next(word for limit, word in STRENGTHS if weight < limit)
-    return f"{how} {WORDS[term]}, with probability {account.inclusion[term]:.2f}"
-
-
-def expected_table(account: Account, decided: Finding | None) -> Table:
-    """Errors to expect, before any test."""
-    rows: list[list[object]] = [
-        ["energies, meV/atom", 1e3 * account.energy_error, "each predicted from the others"],
-        ["forces, meV/Å", 1e3 * account.force_error, "posterior, near the training structures"],
-    ]
-    if decided is not None:
-        rows = [[what, value, "of the closed form, which was not used"] for what, value, _ in rows]
-    return Table("Errors to expect (RMSE)", ("of", "value", "how"), rows)
