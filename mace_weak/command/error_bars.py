@@ -73,16 +73,20 @@ def require_error_bars(model: str) -> ErrorBars:
 
 
 class Estimator:
-    """Error bars of a model file, which is loaded as ``saved``, on structures."""
+    """Error bars of a model file, which is loaded as ``saved``, on structures.
+
+    What does not depend on the structures is prepared once.
+    """
 
     def __init__(self, model: str, saved: Model, bars: ErrorBars) -> None:
         self.host = finetuning_host(model)
         self.saved = saved
-        self.bars = bars
+        self.model: Parametric = self.host.parametric_model(saved, [])
+        self.bars = bars.on(self.model)
 
     def spreads(self, frames: Sequence[Atoms], *, forces: bool = True) -> Iterator[Spread]:
         """Standard deviations for structures in their order."""
-        model: Parametric = self.host.parametric_model(self.saved, frames)
+        model = self.host.on_structures(self.model, self.saved, frames)
         bars, counts = self.bars.on(model), model.counts
         for number in range(len(frames)):
             yield bars.spread(number, counts[number], forces=forces)

@@ -191,6 +191,9 @@ class Host(Protocol):
     def parametric_model(self, saved: Any, frames: Sequence[Atoms]) -> Parametric:
         """The model as a function of its parameters, on some structures."""
 
+    def on_structures(self, model: Any, saved: Any, frames: Sequence[Atoms]) -> Parametric:
+        """A model of ``parametric_model`` on other structures, with the same parameters."""
+
     def distilling(self, n_lessons: int, steps: int | None) -> Schedule:
         """How long the trainer learns from so many structures of the tangent model.
 

@@ -73,6 +73,13 @@ def parametric_model(saved: SavedModel, frames: Sequence[Atoms]) -> ParametricMo
     return ParametricModel(saved.model, graphs_of(saved, frames), device=device)
 
 
+def on_structures(
+    model: ParametricModel, saved: SavedModel, frames: Sequence[Atoms]
+) -> ParametricModel:
+    """The same model on other structures; both have the same parameters."""
+    return model.on(graphs_of(saved, frames))
+
+
 def distilling_arguments(saved: SavedModel, task: Task) -> list[str]:
     """Arguments of ``mace_run_train`` that write ``PRODUCT`` into the folder of the task.
 

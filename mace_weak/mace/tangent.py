@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,6 @@ class ParametricModel:
     ) -> None:
         self.model = double(model).to(device)
         self.model.requires_grad_(True)
-        self.dataset = dataset
         self.device = device
         self.adapt = adapt
         named = {
@@ -74,12 +73,22 @@ class ParametricModel:
             if value.is_floating_point()
         }
         self.names, self.parameters = list(named), list(named.values())
+        self._read(dataset)
+
+    def _read(self, dataset: Any) -> None:
+        self.dataset = dataset
         structures = [dataset[number] for number in range(len(dataset))]
         self.sizes = [len(one["positions"]) for one in structures]
         self.keys = [
             structure_key(one["positions"], one["node_attrs"].argmax(dim=1).tolist())
             for one in structures
         ]
+
+    def on(self, dataset: Any) -> ParametricModel:
+        """The same model on other structures; both have the same parameters."""
+        other = copy(self)
+        other._read(dataset)
+        return other
 
     @property
     def state(self) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from ase import Atoms
 
 from mace_weak.errors import WeakLossError
 from mace_weak.nequip import configuration
+from mace_weak.nequip.graphs import Graph
 from mace_weak.nequip.saved import SHIFTS, SavedModel
 from mace_weak.nequip.tangent import ParametricModel
 from mace_weak.nequip.teaching import CLIP, FORCES_WEIGHT, distilling
@@ -53,8 +54,19 @@ def parametric_model(saved: SavedModel, frames: Sequence[Atoms]) -> ParametricMo
             "the model has no energies of the atoms of each type (per_type_energy_shifts), which "
             "take it to another level of theory: take a foundation model that has them"
         )
-    graphs = [saved.calculator.atoms_to_data(atoms) for atoms in frames]
+    graphs = _graphs_of(saved, frames)
     return ParametricModel(saved.calculator.model, graphs, device=saved.calculator.device)
+
+
+def on_structures(
+    model: ParametricModel, saved: SavedModel, frames: Sequence[Atoms]
+) -> ParametricModel:
+    """The same model on other structures; both have the same parameters."""
+    return model.on(_graphs_of(saved, frames))
+
+
+def _graphs_of(saved: SavedModel, frames: Sequence[Atoms]) -> list[Graph]:
+    return [saved.calculator.atoms_to_data(atoms) for atoms in frames]
 
 
 def distilling_arguments(saved: SavedModel, task: Task) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,6 @@ class ParametricModel:
     ) -> None:
         self.model: Any = without_derivatives(double(model).to(device))
         self.model.requires_grad_(True)
-        self.dataset = dataset
         self.device = device
         self.adapt = adapt
         # the atoms' energies, where they are trainable, are what the shifts of the solution are
@@ -79,6 +78,10 @@ class ParametricModel:
             if value.is_floating_point() and not name.endswith(f"{SHIFTS}.shifts")
         }
         self.names, self.parameters = list(named), list(named.values())
+        self._read(dataset)
+
+    def _read(self, dataset: Any) -> None:
+        self.dataset = dataset
         structures = [dataset[number] for number in range(len(dataset))]
         self.sizes = [len(one[AtomicDataDict.POSITIONS_KEY]) for one in structures]
         self.keys = [
@@ -88,6 +91,12 @@ class ParametricModel:
             )
             for one in structures
         ]
+
+    def on(self, dataset: Any) -> ParametricModel:
+        """The same model on other structures; both have the same parameters."""
+        other = copy(self)
+        other._read(dataset)
+        return other
 
     @property
     def state(self) -> dict[str, Tensor]:

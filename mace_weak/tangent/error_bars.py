@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -161,6 +161,10 @@ class ModelErrorBars:
     model: Model
     coordinates: Coordinates
     sketch: Sketch
+
+    def on(self, model: Model) -> ModelErrorBars:
+        """On other structures, which ``model`` has with the same parameters."""
+        return replace(self, model=model)
 
     def spread(self, number: int, counts: Sequence[int], *, forces: bool = True) -> Spread:
         """Of the structure with this number, and ``counts`` (n_kinds,) atoms of each kind.

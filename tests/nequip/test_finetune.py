@@ -64,9 +64,15 @@ def test_error_bars_are_compared_with_the_errors(finetuning, tmp_path):
     rows = {row["of"]: row for row in found["tables"]["Error bars"]}
     assert 0.4 < rows["forces, meV/Å"]["RMSE / expected"] < 2.5
     atoms = read(TEST)
-    spread = ErrorBarCalculator(str(out)).get_property("forces_uncertainty", atoms)
+    calculator = ErrorBarCalculator(str(out))
+    spread = calculator.get_property("forces_uncertainty", atoms)
     assert spread.shape == (4, 3)
     assert np.all(spread > 0)
+    atoms.positions[0] += 0.1
+    moved = calculator.get_property("forces_uncertainty", atoms)
+    assert np.linalg.norm(moved - spread) > 0.01 * np.linalg.norm(spread)
+    anew = ErrorBarCalculator(str(out)).get_property("forces_uncertainty", atoms)
+    np.testing.assert_allclose(moved, anew, rtol=1e-6)
 
 
 def test_the_energies_have_the_zero_of_the_labels(finetuning, ammonia, foundation):
