@@ -57,7 +57,8 @@ class Source:
 class Data:
     """Structures to choose the training set from, unseen ones, and the foundation model.
 
-    ``flags`` are those of ``mace_run_train`` that all methods need with these data.
+    ``flags`` are those of ``mace_run_train`` that all methods need with these data. ``minimum`` is
+    a file with the minimum of a molecule and its wavenumbers.
     """
 
     train: Source
@@ -65,6 +66,7 @@ class Data:
     foundation: str = "molecules"
     batch_size: int = 5
     flags: Mapping[str, Any] = field(default_factory=dict)
+    minimum: str = ""
 
     def absent(self, shared: Path) -> list[str]:
         """Files that are not there."""

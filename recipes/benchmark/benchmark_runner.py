@@ -169,6 +169,7 @@ class Benchmark:
             **vars(case),
             **self.errors(str(model), case.data, head=training.head),
             **self.dynamics(model, case, head=training.head),
+            **self.frequencies(model, case.data, head=training.head),
             **measured,
             "seconds": float(model.with_name("seconds").read_text()),
             **self.origin(case, training, measured),
@@ -180,7 +181,8 @@ class Benchmark:
         if data not in self.test_files:
             return self.row_as_it_is(settings)
         model = self.foundation(self.plan.data[data].foundation)
-        return {**settings, "structures": 0, **self.errors(model, data), **self.versions()}
+        measured = {**self.errors(model, data), **self.frequencies(Path(model), data)}
+        return {**settings, "structures": 0, **measured, **self.versions()}
 
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in self.host.PACKAGES}
@@ -200,22 +202,42 @@ class Benchmark:
 
     def dynamics(self, model: Path, case: Case, *, head: str | None) -> dict[str, Any]:
         """How long the model holds at the temperatures of the set, if it has some."""
-        wanted = self.plan.sets[self.options.set].get("dynamics")
-        if not wanted or self.options.host != "mace":
-            return {}
+        wanted = self.plan.sets[self.options.set].get("dynamics", {"temperatures": []})
         measured: dict[str, Any] = {}
         for temperature in wanted["temperatures"]:
-            path = model.with_name(f"dynamics-{temperature}-{wanted['steps']}.json")
-            if not path.exists():
-                settings = [f"--temperature={temperature}", f"--steps={wanted['steps']}",
-                            f"--seed={case.seed}", f"--device={self.options.device}",
-                            *([f"--head={head}"] if head else [])]  # fmt: skip
-                files = [model, self.test_files[case.data]]
-                module = ("-m", "recipes.benchmark.dynamics")
-                path.write_text(processes.output_of(sys.executable, *module, *files, *settings))
-            for name, value in json.loads(path.read_text().splitlines()[-1]).items():
-                measured[f"{name}_{temperature}"] = value
+            found = self.measured_by(
+                "dynamics", model, self.test_files[case.data], f"{temperature}-{wanted['steps']}",
+                f"--temperature={temperature}", f"--steps={wanted['steps']}", f"--seed={case.seed}",
+                head=head,
+            )  # fmt: skip
+            measured |= {f"{name}_{temperature}": value for name, value in found.items()}
         return measured
+
+    def frequencies(self, model: Path, data: str, *, head: str | None = None) -> dict[str, Any]:
+        """How far the vibrations are from those of the reference, in a set that asks for it."""
+        minimum = self.plan.data[data].minimum
+        if not minimum or not self.plan.sets[self.options.set].get("frequencies"):
+            return {}
+        file = located(minimum, self.options.shared)
+        return self.measured_by("frequencies", model, file, file.stem, head=head)
+
+    def measured_by(
+        self, script: str, model: Path, file: Path, name: str, *settings: str, head: str | None
+    ) -> dict[str, Any]:
+        """What a script says of a model of MACE and a file; kept beside the model by ``name``."""
+        if self.options.host != "mace":
+            return {}
+        path = model.with_name(f"{script}-{name}.json")
+        if not path.exists():
+            module = ("-m", f"recipes.benchmark.{script}")
+            heads = [f"--head={head}"] if head else []
+            path.write_text(
+                processes.output_of(
+                    sys.executable, *module, model, file, *settings,
+                    f"--device={self.options.device}", *heads,
+                )
+            )  # fmt: skip
+        return json.loads(path.read_text().splitlines()[-1])
 
     def published(self, command: str) -> str:
         """A command line without the folders of this machine."""

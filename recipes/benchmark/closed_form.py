@@ -39,7 +39,7 @@ FIGURE = HERE / "figures" / "closed_form.png"
 ANCHORED = "weak_taylor"
 LONGEST = 800  # steps of the trainings that are compared with
 # cases of the other files again, and one seed of shorter trainings
-LEFT_OUT = ("closed_form_dynamics", "wall_clock")
+LEFT_OUT = ("closed_form_dynamics", "frequencies", "wall_clock")
 MARKER = "closed form"
 SHOWN = {"mace": (README, TOP), "nequip": (README,)}  # READMEs with the table of a host
 HEADER = (

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms, units
@@ -47,12 +47,12 @@ def solved(atoms: Atoms) -> Any:
 class PBE(Calculator):
     """Energies and forces of PBE/def2-SVP."""
 
-    implemented_properties = ("energy", "forces")
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
 
     def calculate(
         self,
         atoms: Atoms | None = None,
-        properties: Any = implemented_properties,
+        properties: Any = ("energy", "forces"),
         system_changes: Any = all_changes,
     ) -> None:
         super().calculate(atoms, properties, system_changes)

@@ -32,6 +32,7 @@ from recipes.benchmark.report_tables import (
     averaged,
     dynamics_table,
     foundation_rows,
+    frequencies_table,
     matrix_table,
     table,
     trained,
@@ -252,6 +253,8 @@ def texts() -> Iterator[tuple[str, str]]:
     runs = pd.concat(map(pd.read_csv, files), ignore_index=True)
     yield "learning_rates force errors", f"{table(rates, 'lr')}\n\n{versions_of(rates)}."
     yield "dynamics", f"{dynamics_table(runs)}\n\n{versions_of(runs)}."
+    vibrations = pd.read_csv(PUBLISHED / "frequencies.csv")
+    yield "frequencies", f"{frequencies_table(vibrations)}\n\n{versions_of(vibrations)}."
     for name, view in VIEWS.items():
         rows = view.rows()
         yield f"{name} at best", f"{matrix_table(rows)}\n\n{versions_of(rows)}."

@@ -143,6 +143,25 @@ def errors_cell(rows: pd.DataFrame) -> str:
     return f"{forces} ({rows['energy_rmse'].mean():.1f}{few})"
 
 
+def frequencies_table(rows: pd.DataFrame) -> str:
+    """Mean deviation of the wavenumbers (cm⁻¹), in brackets the largest, a column for each data.
+
+    Each method at its learning rate of lowest force error.
+    """
+    start, best = foundation_rows(rows), best_of_each(rows)
+    names = list(dict.fromkeys(data for data, _ in best))
+    lines = [["foundation model", *(wavenumbers_cell(start.loc[[data]]) for data in names)]]
+    for method in dict.fromkeys(method for _, method in best):
+        lines.append([method, *(wavenumbers_cell(best[data, method]) for data in names)])
+    return markdown_table(["method", *names], lines)
+
+
+def wavenumbers_cell(rows: pd.DataFrame) -> str:
+    """Mean over the seeds of the mean deviation, with its spread, and of the largest."""
+    mean = with_spread(rows["wavenumber_mae"].mean(), rows["wavenumber_mae"].std())
+    return f"{mean} ({rows['wavenumber_max'].mean():.0f})"
+
+
 def dynamics_table(rows: pd.DataFrame) -> str:
     """How each model held at constant energy: drift, and time (ps) until a bond broke, if one did.
 

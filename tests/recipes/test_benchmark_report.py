@@ -106,6 +106,17 @@ def test_dynamics_tell_how_many_seeds_broke():
     assert cells(report.dynamics_table(measured))[-1][3:] == ["< 0.01", "held 1.2"]
 
 
+def test_frequencies_are_those_of_the_best_rate():
+    measured = rows(wavenumber_mae=20.0, wavenumber_max=50.0)
+    measured.loc[0, ["wavenumber_mae", "wavenumber_max"]] = 80.0, 200.0
+    best = (measured["method"] == "plain") & (measured["lr"] == 0.001)
+    measured.loc[best, "wavenumber_mae"] = [30.0, 40.0]
+    foundation, plain, weak = cells(report.frequencies_table(measured))
+    assert foundation == ["foundation model", "80 (200)"]
+    assert plain == ["plain", "35 ± 7 (50)"]
+    assert weak == ["weak_taylor", "20 ± 0 (50)"]
+
+
 def test_a_figure_is_drawn(tmp_path):
     path = tmp_path / "figures" / "rates.png"
     report.draw(rows(), "lr", path)
