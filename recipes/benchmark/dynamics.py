@@ -10,31 +10,38 @@ from __future__ import annotations
 import argparse
 import json
 
+from ase.calculators.calculator import Calculator
 from ase.io import read
 
 from mace_weak.command.surface import TIME_STEP, constant_energy
 
 
-def main() -> None:
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """A model of MACE, and how it is loaded."""
+    parser.add_argument("model")
+    parser.add_argument("--head", help="of a model with several")
+    parser.add_argument("--device", default="cpu")
+
+
+def calculator_of(options: argparse.Namespace, *, dtype: str) -> Calculator:
     from mace.calculators import MACECalculator
 
+    heads = {"head": options.head} if options.head else {}
+    return MACECalculator(options.model, device=options.device, default_dtype=dtype, **heads)
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model")
+    add_model_arguments(parser)
     parser.add_argument("structures", help="extxyz file with REF_energy")
     parser.add_argument("--temperature", type=float, default=300.0, help="K")
     parser.add_argument("--steps", type=int, default=4000, help=f"of {TIME_STEP} fs")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--head", help="of a model with several")
-    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    heads = {"head": options.head} if options.head else {}
-    calculator = MACECalculator(
-        options.model, device=options.device, default_dtype="float32", **heads
-    )
     start = min(read(options.structures, ":"), key=lambda atoms: float(atoms.info["REF_energy"]))
     trajectory = constant_energy(
         start,
-        calculator,
+        calculator_of(options, dtype="float32"),
         temperature=options.temperature,
         steps=options.steps,
         seed=options.seed,

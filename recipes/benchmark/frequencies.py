@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.io import read
 
+from recipes.benchmark.dynamics import add_model_arguments, calculator_of
 from recipes.cbs_energy_only.vibrations import harmonic_wavenumbers
 
 
@@ -27,18 +28,11 @@ def deviations(minimum: Atoms, calculator: Calculator) -> dict[str, float]:
 
 
 def main() -> None:
-    from mace.calculators import MACECalculator
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model")
+    add_model_arguments(parser)
     parser.add_argument("minimum", help="extxyz file of the molecule, with wavenumbers")
-    parser.add_argument("--head", help="of a model with several")
-    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    heads = {"head": options.head} if options.head else {}
-    calculator = MACECalculator(
-        options.model, device=options.device, default_dtype="float64", **heads
-    )
+    calculator = calculator_of(options, dtype="float64")
     print(json.dumps(deviations(read(options.minimum), calculator)))
 
 
