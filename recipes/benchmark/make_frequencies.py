@@ -1,11 +1,12 @@
 """The minimum of a molecule and its harmonic vibrations by PBE/def2-SVP, to compare models with.
 
-    python -m recipes.benchmark.make_frequencies recipes/quickstart/data/ethanol_pbe_test.xyz \
+    python -m recipes.benchmark.make_frequencies \
+        recipes/benchmark/results/data/rmd17_ethanol-test-62e73c3a.xyz \
         --out recipes/benchmark/data/ethanol_minimum.xyz
 
-Starts from the structure of lowest energy of the file. Says how far forces by PySCF are from the
-labels of that structure, which shows that both are of one level. Writes the minimum, with its
-wavenumbers in cm⁻¹. Ten minutes for ethanol.
+Starts from the structure of lowest energy of the file, here of one that the benchmark wrote. Says
+how far forces by PySCF are from the labels of that structure, which shows that both are of one
+level. Writes the minimum, with its wavenumbers in cm⁻¹. Ten minutes for ethanol.
 """
 
 from __future__ import annotations

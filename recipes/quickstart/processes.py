@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -55,7 +56,8 @@ def trained(
     configured = config.read_text() if config else None
     content = " ".join(filter(None, [*command, configured, defaults_of(loss, on_labels=True)]))
     folder = out / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
-    if not all((folder / name).exists() for name in (product, "seconds")):  # not killed before
+    if not all((folder / name).exists() for name in (product, "seconds")):
+        shutil.rmtree(folder, ignore_errors=True)  # of a call that was killed: its time is unknown
         start = time.perf_counter()
         whole = [*command, place(folder)]
         train(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from ase.io import read, write
 from datafiles import HOSTS, QUICKSTART, run_recipe, write_files
 
+from recipes.quickstart import processes
 from recipes.quickstart.make_data import closed_shell_molecules
 from recipes.quickstart.run import CBS
 
@@ -55,3 +58,20 @@ def test_gfn1_labels_are_reproduced():
         frame.calc = ase_calculator.TBLite(method="GFN1-xTB", verbosity=0)
         assert frame.get_potential_energy() == pytest.approx(expected, abs=1e-3)
         np.testing.assert_allclose(frame.get_forces(), forces, atol=5e-3)
+
+
+def test_a_training_that_was_killed_is_done_anew(tmp_path):
+    """It left a model, but not the time that it took."""
+    script = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('x').close()"
+    call = partial(
+        processes.trained, tmp_path, "small", ["python", "-c", script], None,
+        product="model", place=lambda folder: str(folder / "model"),
+        epochs=1, epoch=None, threads=1, quiet=True,
+    )  # fmt: skip
+    seconds = call().with_name("seconds")
+    seconds.write_text("kept")
+    call()
+    assert seconds.read_text() == "kept"
+    seconds.unlink()
+    call()
+    assert float(seconds.read_text()) > 0
