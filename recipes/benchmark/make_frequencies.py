@@ -6,7 +6,7 @@
 
 Starts from the structure of lowest energy of the file, here of one that the benchmark wrote. Says
 how far forces by PySCF are from the labels of that structure, which shows that both are of one
-level. Writes the minimum, with its wavenumbers in cm⁻¹. Ten minutes for ethanol.
+level. Writes the minimum, with its wavenumbers in cm⁻¹.
 """
 
 from __future__ import annotations
