@@ -62,7 +62,7 @@ def test_gfn1_labels_are_reproduced():
 
 def test_a_training_that_was_killed_is_done_anew(tmp_path):
     """It left a model, but not the time that it took."""
-    script = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('x').close()"
+    script = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).open('x'); time.sleep(0.2)"
     call = partial(
         processes.trained, tmp_path, "small", ["python", "-c", script], None,
         product="model", place=lambda folder: str(folder / "model"),
