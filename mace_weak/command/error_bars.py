@@ -86,7 +86,7 @@ class Estimator:
 
     def spreads(self, frames: Sequence[Atoms], *, forces: bool = True) -> Iterator[Spread]:
         """Standard deviations for structures in their order."""
-        model = self.host.on_structures(self.model, self.saved, frames)
+        model = self.model.on(self.host.graphs_of(self.saved, frames))
         bars, counts = self.bars.on(model), model.counts
         for number in range(len(frames)):
             yield bars.spread(number, counts[number], forces=forces)

@@ -175,6 +175,9 @@ class Parametric(NamedModel, Protocol):
     def predicted(self, progress: Callable[[int], None]) -> Predicted:
         """Energies and forces of all structures; ``progress`` is called with how many are done."""
 
+    def on(self, dataset: Any) -> Parametric:
+        """The same model on other structures, the host's graphs; both have the same parameters."""
+
 
 class Host(Protocol):
     """The module ``finetuning`` of a host; ``saved`` are its loaded models."""
@@ -191,8 +194,8 @@ class Host(Protocol):
     def parametric_model(self, saved: Any, frames: Sequence[Atoms]) -> Parametric:
         """The model as a function of its parameters, on some structures."""
 
-    def on_structures(self, model: Any, saved: Any, frames: Sequence[Atoms]) -> Parametric:
-        """A model of ``parametric_model`` on other structures, with the same parameters."""
+    def graphs_of(self, saved: Any, frames: Sequence[Atoms]) -> Any:
+        """Structures as a model of ``parametric_model`` takes them."""
 
     def distilling(self, n_lessons: int, steps: int | None) -> Schedule:
         """How long the trainer learns from so many structures of the tangent model.

@@ -18,7 +18,7 @@ from mace_weak.mace.tangent import ParametricModel
 from mace_weak.tangent.storage import replacing
 from mace_weak.tangent.teaching import Task, distilling
 
-__all__ = ["distilling"]  # one of what the command needs
+__all__ = ["distilling", "graphs_of"]  # two of what the command needs
 
 COMMAND = "mace_run_train"
 MISSING_AS_NAN = False
@@ -71,13 +71,6 @@ def parametric_model(saved: SavedModel, frames: Sequence[Atoms]) -> ParametricMo
     """The model as a function of its parameters, on some structures."""
     device = next(saved.model.parameters()).device
     return ParametricModel(saved.model, graphs_of(saved, frames), device=device)
-
-
-def on_structures(
-    model: ParametricModel, saved: SavedModel, frames: Sequence[Atoms]
-) -> ParametricModel:
-    """The same model on other structures; both have the same parameters."""
-    return model.on(graphs_of(saved, frames))
 
 
 def distilling_arguments(saved: SavedModel, task: Task) -> list[str]:

@@ -54,18 +54,12 @@ def parametric_model(saved: SavedModel, frames: Sequence[Atoms]) -> ParametricMo
             "the model has no energies of the atoms of each type (per_type_energy_shifts), which "
             "take it to another level of theory: take a foundation model that has them"
         )
-    graphs = _graphs_of(saved, frames)
+    graphs = graphs_of(saved, frames)
     return ParametricModel(saved.calculator.model, graphs, device=saved.calculator.device)
 
 
-def on_structures(
-    model: ParametricModel, saved: SavedModel, frames: Sequence[Atoms]
-) -> ParametricModel:
-    """The same model on other structures; both have the same parameters."""
-    return model.on(_graphs_of(saved, frames))
-
-
-def _graphs_of(saved: SavedModel, frames: Sequence[Atoms]) -> list[Graph]:
+def graphs_of(saved: SavedModel, frames: Sequence[Atoms]) -> list[Graph]:
+    """Structures as the model reads them."""
     return [saved.calculator.atoms_to_data(atoms) for atoms in frames]
 
 

@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 
+from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.io import read
 
 from mace_weak.command.surface import TIME_STEP, constant_energy
+
+
+def lowest(frames: Sequence[Atoms]) -> Atoms:
+    """The structure of lowest energy."""
+    return min(frames, key=lambda atoms: float(atoms.info["REF_energy"]))
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +45,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000, help=f"of {TIME_STEP} fs")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    start = min(read(options.structures, ":"), key=lambda atoms: float(atoms.info["REF_energy"]))
     trajectory = constant_energy(
-        start,
+        lowest(read(options.structures, ":")),
         calculator_of(options, dtype="float32"),
         temperature=options.temperature,
         steps=options.steps,

@@ -21,28 +21,12 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.io import read, write
 
 from mace_weak.command.model_errors import rmse
+from recipes.benchmark.dynamics import lowest
 from recipes.cbs_energy_only.differences import frequencies, reduced_hessian
 from recipes.cbs_energy_only.vibrations import relaxed
+from recipes.quickstart.make_data import pbe, pbe_forces
 
-GRID = 5  # PySCF's name of a very fine one
-CONVERGED = 1e-10  # Hartree
-
-
-def solved(atoms: Atoms) -> Any:
-    """PySCF's converged restricted Kohn-Sham calculation of the molecule.
-
-    Raises:
-        RuntimeError: if it does not converge.
-    """
-    from pyscf import dft, gto
-
-    geometry = list(zip(atoms.get_chemical_symbols(), atoms.positions.tolist(), strict=True))
-    field = dft.RKS(gto.M(atom=geometry, basis="def2-svp", verbose=0), xc="pbe")
-    field.grids.level = GRID
-    field.run(conv_tol=CONVERGED)
-    if not field.converged:
-        raise RuntimeError(f"PBE did not converge for {atoms.get_chemical_formula()}")
-    return field
+GRID = 5  # PySCF's level of a very fine one
 
 
 class PBE(Calculator):
@@ -57,19 +41,15 @@ class PBE(Calculator):
         system_changes: Any = all_changes,
     ) -> None:
         super().calculate(atoms, properties, system_changes)
-        field = solved(self.atoms)
-        gradient = field.nuc_grad_method().kernel()
-        self.results = {
-            "energy": field.e_tot * units.Hartree,
-            "forces": -gradient * units.Hartree / units.Bohr,
-        }
+        field = pbe(self.atoms, fitted=False, grid=GRID)
+        self.results = {"energy": field.e_tot * units.Hartree, "forces": pbe_forces(field)}
 
 
 def minimum_of(atoms: Atoms) -> Atoms:
     """The minimum next to the structure, with ``wavenumbers`` (cm⁻¹), ascending."""
     minimum = relaxed(atoms, PBE())
     minimum.calc = None
-    blocks = solved(minimum).Hessian().kernel()  # (n_atoms, n_atoms, 3, 3)
+    blocks = pbe(minimum, fitted=False, grid=GRID).Hessian().kernel()  # (n_atoms, n_atoms, 3, 3)
     size = 3 * len(minimum)
     hessian = blocks.transpose(0, 2, 1, 3).reshape(size, size) * units.Hartree / units.Bohr**2
     found = frequencies(reduced_hessian(minimum, hessian))
@@ -83,7 +63,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     frames = read(options.structures, ":")
-    start = min(frames, key=lambda atoms: float(atoms.info["REF_energy"]))
+    start = lowest(frames)
     label = start.arrays["REF_forces"]
     start.calc = PBE()
     apart = 1e3 * rmse(start.get_forces() - label)

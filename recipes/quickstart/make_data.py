@@ -22,6 +22,7 @@ import argparse
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
@@ -35,6 +36,7 @@ from recipes.quickstart.sampling import sample
 ELEMENTS = {"H", "C", "N", "O"}
 TARGET = "CH3CH2OH"
 CARBENE = "CH2_s1A1d"  # its ground state is a triplet
+GRID = 3  # PySCF's default level
 
 
 def closed_shell_molecules() -> list[str]:
@@ -61,29 +63,41 @@ def gfn1_frames(name: str, frames: int, seed: int) -> list[Atoms]:
     return labelled
 
 
-def pbe_label(frame: Atoms, *, forces: bool) -> Atoms:
-    """Label a frame at PBE/def2-SVP (PySCF, density fitting)."""
-    from pyscf import dft, gto, lib
+def pbe(atoms: Atoms, *, fitted: bool, grid: int = GRID) -> Any:
+    """A converged calculation of PySCF at PBE/def2-SVP; ``fitted``: with density fitting.
 
-    lib.num_threads(1)
+    Raises:
+        RuntimeError: if it does not converge.
+    """
+    from pyscf import dft, gto
+
     mole = gto.M(
-        atom=list(zip(frame.get_chemical_symbols(), frame.positions, strict=True)),
+        atom=list(zip(atoms.get_chemical_symbols(), atoms.positions, strict=True)),
         basis="def2-svp",
         verbose=0,
     )
-    field = dft.RKS(mole, xc="PBE").density_fit()
-    field.conv_tol = 1e-10
-    energy = field.kernel()
+    field = dft.RKS(mole, xc="PBE")
+    if fitted:
+        field = field.density_fit()
+    field.grids.level = grid
+    field.run(conv_tol=1e-10)
     if not field.converged:
-        raise RuntimeError(
-            f"the PBE calculation of a frame of {frame.info['name']} did not converge"
-        )
-    gradient = field.nuc_grad_method().kernel() if forces else None
-    label(
-        frame,
-        energy * units.Hartree,
-        None if gradient is None else -gradient * units.Hartree / units.Bohr,
-    )
+        raise RuntimeError(f"PBE of a frame of {atoms.get_chemical_formula()} did not converge")
+    return field
+
+
+def pbe_forces(field: Any) -> np.ndarray:
+    """Those of a calculation of PySCF (n_atoms, 3), eV/Å."""
+    return -field.nuc_grad_method().kernel() * units.Hartree / units.Bohr
+
+
+def pbe_label(frame: Atoms, *, forces: bool) -> Atoms:
+    """Label a frame at PBE/def2-SVP (PySCF, density fitting)."""
+    from pyscf import lib
+
+    lib.num_threads(1)
+    field = pbe(frame, fitted=True)
+    label(frame, field.e_tot * units.Hartree, pbe_forces(field) if forces else None)
     return frame
 
 
