@@ -2,15 +2,16 @@
 
     python -m recipes.benchmark.closed_form --readme
 
-A table and a figure of the published rows: of ``mace-weak finetune`` those of the sets
-``closed_form…`` (``make benchmark SET=closed_form``), of the trainings those of all other sets with
-the same data and number of structures. The learning rate of a training is that of the lowest error
-on unseen forces, which a user does not have; finetune has none to choose.
+Tables and a figure of the published rows: of ``mace-weak finetune`` those of the sets
+``closed_form…`` (``make benchmark SET=closed_form``) and ``structures…``, of the trainings those of
+all other sets with the same data and number of structures. The learning rate of a training is that
+of the lowest error on unseen forces, which a user does not have; finetune has none to choose.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ ANCHORED = "weak_taylor"
 LONGEST = 800  # steps of the trainings that are compared with
 # cases of the other files again, and one seed of shorter trainings
 LEFT_OUT = ("closed_form_dynamics", "frequencies", "wall_clock")
-MARKER = "closed form"
+USUAL = 50  # structures with an energy
 SHOWN = {"mace": (README, TOP), "nequip": (README,)}  # READMEs with the table of a host
 HEADER = (
     "data", "energies", "foundation model", "plain", "weak_taylor", "finetune", "expected",
@@ -83,7 +84,7 @@ class Comparison:
 
 
 def comparisons(rows: pd.DataFrame) -> Iterator[Comparison]:
-    """Those of all data that finetune and both trainings were run on."""
+    """Those of all data that finetune and plain training were run on."""
     start, done = foundation_rows(rows)["force_rmse"], trained(rows)
     closed = done[done["method"] == CLOSED]
     for (data, structures), rows_of_data in closed.groupby(["data", "structures"], sort=False):
@@ -94,16 +95,23 @@ def comparisons(rows: pd.DataFrame) -> Iterator[Comparison]:
         }
         taken = rows_of_data["closed_form"].astype(bool)
         expected = rows_of_data.loc[taken, "expected_force_rmse"]
-        if errors.keys() >= {PLAIN, ANCHORED}:
+        if PLAIN in errors:
             yield Comparison(
                 str(data), int(structures), start[data], errors, expected, int((~taken).sum())
             )
 
 
+def usual(rows: pd.DataFrame) -> list[Comparison]:
+    """Those with the usual number of structures and both trainings."""
+    return [
+        each for each in comparisons(rows) if each.structures == USUAL and ANCHORED in each.errors
+    ]
+
+
 def lines(rows: pd.DataFrame) -> list[list[str]]:
-    """A line for each comparison."""
+    """A line for each comparison with the usual number of structures."""
     found = []
-    for each in comparisons(rows):
+    for each in usual(rows):
         plain, anchored, closed = (each.errors[name] for name in (PLAIN, ANCHORED, CLOSED))
         cells = [with_spread(errors.mean(), errors.std()) for errors in (plain, anchored, closed)]
         cells[2] = f"**{cells[2]}**"
@@ -117,9 +125,36 @@ def lines(rows: pd.DataFrame) -> list[list[str]]:
     return found
 
 
+def numbers_table(rows: pd.DataFrame) -> str:
+    """Errors of finetune, and over those of plain training: a line for each data, by structures."""
+    found = {(each.data, each.structures): each for each in comparisons(rows)}
+    counted = Counter(data for data, _ in found)
+    several = [data for data, count in counted.items() if count > 1]
+    values = sorted({structures for data, structures in found if data in several})
+    cells = [
+        [data, *(number_cell(found.get((data, structures))) for structures in values)]
+        for data in several
+    ]
+    return markdown_table(["data", *(f"{value} energies" for value in values)], cells)
+
+
+def number_cell(each: Comparison | None) -> str:
+    """Force error with its spread, in brackets over that of plain training."""
+    if each is None:
+        return ""
+    closed = each.errors[CLOSED]
+    return f"{with_spread(closed.mean(), closed.std())} ({ratio(closed, each.errors[PLAIN])})"
+
+
+def tables(host: str, rows: pd.DataFrame) -> dict[str, str]:
+    """Those of a host by their marker in the READMEs; only MACE's count the energies."""
+    found = {f"{host} closed form": markdown_table(HEADER, lines(rows))}
+    return found | ({"numbers": numbers_table(rows)} if host == "mace" else {})
+
+
 def draw(rows: pd.DataFrame, path: Path) -> None:
     """Force errors over those of plain fine-tuning at its best, a line for each comparison."""
-    shown = list(comparisons(rows))[::-1]  # the first on top
+    shown = usual(rows)[::-1]  # the first on top
     figure, axis = plt.subplots(figsize=(7.0, 0.8 + 0.32 * len(shown)))
     for place, each in enumerate(shown):
         plain = each.errors[PLAIN]
@@ -139,7 +174,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     ):
         axis.plot([], [], marker, color=color, mfc="none" if marker == "D" else color, label=label)
     axis.axvline(1.0, color="0.8", zorder=0)
-    axis.set_yticks(range(len(shown)), [f"{each.data}, {each.structures}" for each in shown])
+    axis.set_yticks(range(len(shown)), [each.data for each in shown])
     axis.set_xscale("log")
     axis.set_xticks([0.2, 0.3, 0.5, 0.7, 1, 2, 4], ["0.2", "0.3", "0.5", "0.7", "1", "2", "4"])
     axis.xaxis.set_minor_locator(NullLocator())
@@ -155,13 +190,11 @@ def main() -> None:
     options = parser.parse_args()
     for host, readmes in SHOWN.items():
         rows = published(host)
-        table = markdown_table(HEADER, lines(rows))
-        print(f"{host}:\n\n{table}\n")
-        if not options.readme:
-            continue
-        for readme in readmes:
-            readme.write_text(with_table(readme.read_text(), f"{host} {MARKER}", table))
-        if host == "mace":
+        for marker, table in tables(host, rows).items():
+            print(f"{marker}:\n\n{table}\n")
+            for readme in readmes if options.readme else ():
+                readme.write_text(with_table(readme.read_text(), marker, table))
+        if host == "mace" and options.readme:
             draw(rows, FIGURE)
 
 

@@ -61,7 +61,7 @@ def test_every_case_is_declared():
 @pytest.mark.skipif(HOSTS["mace"] is None, reason="the rows are those of MACE")
 def test_the_closed_form_is_compared_with_each_method_at_its_best():
     output = run_recipe(BENCHMARK / "closed_form.py")
-    by_mace, _, by_nequip = output.partition("nequip:")
+    by_mace, _, by_nequip = output.partition("nequip closed form:")
     assert "finetune / plain" in by_nequip
     rows = [line.strip("| ").split(" | ") for line in by_mace.splitlines() if line.startswith("| ")]
     header, *lines = [row for row in rows if row[0] != "---"]

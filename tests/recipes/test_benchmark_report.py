@@ -13,7 +13,7 @@ if HOSTS["mace"] is None:
 
 import pandas as pd
 
-from recipes.benchmark import report
+from recipes.benchmark import closed_form, report
 from recipes.quickstart import processes
 
 ERRORS = {  # of two seeds, at two learning rates
@@ -134,6 +134,26 @@ def test_the_readmes_show_what_is_published():
     assert {f"{name} at best" for name in report.VIEWS} <= shown
     for path in report.FIGURES.iterdir():
         assert any(f"figures/{path.name}" in readme for readme in readmes), path.name
+
+
+@pytest.mark.parametrize("host", closed_form.SHOWN)
+def test_the_readmes_show_the_closed_form(host):
+    for marker, text in closed_form.tables(host, closed_form.published(host)).items():
+        readmes = [readme.read_text() for readme in closed_form.SHOWN[host]]
+        assert any(f"<!-- {marker} -->" in readme for readme in readmes)
+        assert all(with_table(readme, marker, text) == readme for readme in readmes), marker
+
+
+def test_the_closed_form_by_the_number_of_energies():
+    """Its error and the ratio to plain training; data with one number only are left out."""
+    few, usual = rows(structures=20), rows()
+    other = usual[usual["method"] != "foundation"].assign(data="ammonia")
+    start = usual[usual["method"] == "foundation"].assign(data="ammonia")
+    both = pd.concat([few, usual, start, other]).replace({"method": {"weak_taylor": "finetune"}})
+    both["closed_form"], both["expected_force_rmse"] = True, 100.0
+    header, _, *lines = closed_form.numbers_table(both).splitlines()
+    assert header == "| data | 20 energies | 50 energies |"
+    assert lines == ["| ethanol | 105 ± 7 (0.50 ± 0.00) | 105 ± 7 (0.50 ± 0.00) |"]
 
 
 def test_published_rows_are_of_the_present_defaults():
