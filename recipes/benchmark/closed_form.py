@@ -3,9 +3,9 @@
     python -m recipes.benchmark.closed_form --readme
 
 Tables and a figure of the published rows: of ``mace-weak finetune`` those of the sets
-``closed_form…`` (``make benchmark SET=closed_form``) and ``structures…``, of the trainings those of
-all other sets with the same data and number of structures. The learning rate of a training is that
-of the lowest error on unseen forces, which a user does not have; finetune has none to choose.
+``closed_form…`` (``make benchmark SET=closed_form``), of the trainings those of all other sets with
+the same data and number of structures. The learning rate of a training is that of the lowest error
+on unseen forces, which a user does not have; finetune has none to choose.
 """
 
 from __future__ import annotations
