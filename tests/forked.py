@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import torch
@@ -39,6 +41,19 @@ def run_forked(
         output = [stream.read_text() for stream in streams]
     status = process.exitcode
     return subprocess.CompletedProcess(command, -1 if status is None else status, *output)
+
+
+def run_program(
+    name: str, *arguments: object, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of this environment, by its entry point, on one thread; the output is text."""
+    program = Path(sys.executable).with_name(name)
+    return run_forked(partial(_call, name), [program, *arguments], variables)
+
+
+def _call(name: str) -> None:
+    (program,) = entry_points(group="console_scripts", name=name)
+    program.load()()
 
 
 def _forked(

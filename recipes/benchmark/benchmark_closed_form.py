@@ -17,7 +17,6 @@ from recipes.quickstart import closed_form_call, processes
 class ClosedForm:
     """``mace-weak finetune`` on a case, and its model, a file of this ``suffix``."""
 
-    head = None
     loss = processes.CLOSED_FORM
 
     def __init__(

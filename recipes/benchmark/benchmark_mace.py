@@ -11,11 +11,9 @@ from mace_weak.losses import LOSSES
 from recipes.benchmark.benchmark_cases import HERE, SCRATCH, Case, Data, Foundation, Method
 from recipes.benchmark.benchmark_data import Files, some_of
 from recipes.quickstart import mace_host
-from recipes.quickstart.mace_host import predict  # noqa: F401  (the same name for both hosts)
 
 MODEL_SUFFIX = mace_host.MODEL_SUFFIX
 PACKAGES = ("mace-weak", "mace-torch", "torch")
-HEAD = "Default"
 MODEL_SETTINGS = (
     "model", "hidden_irreps", "MLP_irreps", "max_ell", "correlation", "num_radial_basis", "r_max",
     "scaling",
@@ -108,8 +106,3 @@ class Training:
             out, "case", mace_host.FINETUNE, *self.flags, epochs=self.epochs, threads=1,
             loss=self.loss, quiet=True,
         )  # fmt: skip
-
-    @property
-    def head(self) -> str | None:
-        """Of the energies, in a model with several heads."""
-        return HEAD if self.two_heads else None

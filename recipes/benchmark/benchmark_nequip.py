@@ -38,15 +38,8 @@ def train_foundation(out: Path, name: str, source: Foundation, *, device: str, t
     )
 
 
-def predict(model: str, structures: Path, device: str, *, head: str | None) -> list:
-    """As ``nequip_host.predict``; models of nequip have no heads."""
-    return nequip_host.predict(model, structures, device)
-
-
 class Training:
     """The command of one case, and its model."""
-
-    head = None
 
     def __init__(
         self,

@@ -32,8 +32,7 @@ from recipes.benchmark.benchmark_data import (
     write_files,
     write_named,
 )
-from recipes.quickstart import processes
-from recipes.quickstart.evaluate import errors_of
+from recipes.quickstart import evaluate, processes
 
 ROOT = HERE.parents[1]
 
@@ -167,9 +166,9 @@ class Benchmark:
         return {
             "host": self.options.host,
             **vars(case),
-            **self.errors(str(model), case.data, head=training.head),
-            **self.dynamics(model, case, head=training.head),
-            **self.frequencies(model, case.data, head=training.head),
+            **self.errors(str(model), case.data),
+            **self.dynamics(model, case),
+            **self.frequencies(model, case.data),
             **measured,
             "seconds": float(model.with_name("seconds").read_text()),
             **self.origin(case, training, measured),
@@ -187,20 +186,20 @@ class Benchmark:
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in self.host.PACKAGES}
 
-    def predicted(self, model: str, file: Path, *, head: str | None = None) -> list[Atoms]:
+    def predicted(self, model: str, file: Path) -> list[Atoms]:
         """The structures of a file with the model's energies and forces, kept for another call."""
         content = Path(model).read_bytes() if Path(model).is_file() else model.encode()
         digest = hashlib.sha256(content).hexdigest()[:8]
-        predicted = self.out / "predicted" / f"{digest}-{file.name}"
-        if not predicted.exists():
-            predicted.parent.mkdir(exist_ok=True)
-            write(predicted, self.host.predict(model, file, self.options.device, head=head))
-        return read(predicted, ":")
+        kept = self.out / "predicted" / f"{digest}-{file.name}"
+        if not kept.exists():
+            kept.parent.mkdir(exist_ok=True)
+            write(kept, evaluate.predicted(model, file, device=self.options.device))
+        return read(kept, ":")
 
-    def errors(self, model: str, data: str, *, head: str | None = None) -> dict[str, float]:
-        return columns_of(errors_of(self.predicted(model, self.test_files[data], head=head)))
+    def errors(self, model: str, data: str) -> dict[str, float]:
+        return columns_of(evaluate.errors_of(self.predicted(model, self.test_files[data])))
 
-    def dynamics(self, model: Path, case: Case, *, head: str | None) -> dict[str, Any]:
+    def dynamics(self, model: Path, case: Case) -> dict[str, Any]:
         """How long the model holds at the temperatures of the set, if it has some."""
         wanted = self.plan.sets[self.options.set].get("dynamics", {"temperatures": []})
         measured: dict[str, Any] = {}
@@ -208,21 +207,20 @@ class Benchmark:
             found = self.measured_by(
                 "dynamics", model, self.test_files[case.data], f"{temperature}-{wanted['steps']}",
                 f"--temperature={temperature}", f"--steps={wanted['steps']}", f"--seed={case.seed}",
-                head=head,
             )  # fmt: skip
             measured |= {f"{name}_{temperature}": value for name, value in found.items()}
         return measured
 
-    def frequencies(self, model: Path, data: str, *, head: str | None = None) -> dict[str, Any]:
+    def frequencies(self, model: Path, data: str) -> dict[str, Any]:
         """How far the vibrations are from those of the reference, in a set that asks for it."""
         minimum = self.plan.data[data].minimum
         if not minimum or not self.plan.sets[self.options.set].get("frequencies"):
             return {}
         file = located(minimum, self.options.shared)
-        return self.measured_by("frequencies", model, file, file.stem, head=head)
+        return self.measured_by("frequencies", model, file, file.stem)
 
     def measured_by(
-        self, script: str, model: Path, file: Path, name: str, *settings: str, head: str | None
+        self, script: str, model: Path, file: Path, name: str, *settings: str
     ) -> dict[str, Any]:
         """What a script says of a model of MACE and a file; kept beside the model by ``name``."""
         if self.options.host != "mace":
@@ -230,11 +228,10 @@ class Benchmark:
         path = model.with_name(f"{script}-{name}.json")
         if not path.exists():
             module = ("-m", f"recipes.benchmark.{script}")
-            heads = [f"--head={head}"] if head else []
             path.write_text(
                 processes.output_of(
                     sys.executable, *module, model, file, *settings,
-                    f"--device={self.options.device}", *heads,
+                    f"--device={self.options.device}",
                 )
             )  # fmt: skip
         return json.loads(path.read_text().splitlines()[-1])

@@ -26,15 +26,13 @@ def lowest(frames: Sequence[Atoms]) -> Atoms:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """A model of MACE, and how it is loaded."""
     parser.add_argument("model")
-    parser.add_argument("--head", help="of a model with several")
     parser.add_argument("--device", default="cpu")
 
 
 def calculator_of(options: argparse.Namespace, *, dtype: str) -> Calculator:
     from mace.calculators import MACECalculator
 
-    heads = {"head": options.head} if options.head else {}
-    return MACECalculator(options.model, device=options.device, default_dtype=dtype, **heads)
+    return MACECalculator(options.model, device=options.device, default_dtype=dtype)
 
 
 def main() -> None:

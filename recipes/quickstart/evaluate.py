@@ -1,4 +1,4 @@
-"""Test errors: a table, and predicted against reference forces."""
+"""Test errors: predictions, a table, and predicted against reference forces."""
 
 from __future__ import annotations
 
@@ -8,19 +8,39 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from ase import Atoms
+from ase.io import read
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from mace_weak.command import model_errors
 from mace_weak.command.model_errors import Errors, Predicted
+from mace_weak.command.models import load_model, predict
 from mace_weak.structures import Prediction
+from recipes.quickstart.processes import LOADING
 from recipes.quickstart.tables import markdown_table
+
+
+def predicted(model: str, structures: Path, *, device: str) -> list[Atoms]:
+    """The structures of a file with ``predicted_energy`` (eV) and ``predicted_forces`` (eV/Å).
+
+    And ``predicted_stress`` (3, 3) in eV/Å³ of those that are periodic.
+    """
+    frames = read(structures, ":")
+    with LOADING:
+        saved = load_model(model, device=device)
+        for atoms, found in zip(frames, predict(saved, frames), strict=True):
+            atoms.info["predicted_energy"] = found.energy
+            atoms.arrays["predicted_forces"] = found.forces
+            if found.stress is not None:
+                atoms.info["predicted_stress"] = voigt_6_to_full_3x3_stress(found.stress)
+    return frames
 
 
 def errors_of(frames: Sequence[Atoms]) -> Errors:
     """Errors of structures that carry predictions and labels."""
-    return model_errors.errors_of([predicted(atoms) for atoms in frames])
+    return model_errors.errors_of([with_labels(atoms) for atoms in frames])
 
 
-def predicted(atoms: Atoms) -> Predicted:
+def with_labels(atoms: Atoms) -> Predicted:
     """A structure's labels and predictions; stresses of nine components, or of six."""
     stress = atoms.info.get("predicted_stress")
     labels = {

@@ -1,17 +1,14 @@
-"""The quickstart's trainings and tests by MACE's own commands."""
+"""The quickstart's trainings by MACE's own command."""
 
 from __future__ import annotations
 
 import argparse
 import re
-import tempfile
-import threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
-from ase import Atoms
 from ase.io import read
 from mace.calculators import foundations_models
 
@@ -25,7 +22,6 @@ FOUNDATION_EPOCHS = 20
 EPOCH = re.compile(r"Epoch (\d+): head")
 FOUNDATION = HERE / "foundation.yaml"
 FINETUNE = HERE / "finetune.yaml"
-LOADING = threading.Lock()  # e3nn compiles what it loads, which two threads cannot
 
 
 def train_foundation(
@@ -129,30 +125,6 @@ def train_command(config: Path, *flags: str, epochs: int) -> list[str]:
     return ["mace_run_train", "--name=model", *settings]
 
 
-def predict(model: str, structures: Path, device: str, *, head: str | None = None) -> list[Atoms]:
-    """The structures with ``predicted_energy`` (eV) and ``predicted_forces`` (eV/Å).
-
-    And ``predicted_stress`` (3, 3) in eV/Å³, if some have ``REF_stress``. By ``mace_eval_configs``;
-    ``head`` is that of a model with several.
-    """
-    model = model_file(model)
-    stress = any("REF_stress" in atoms.info for atoms in read(structures, ":"))
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "predicted.xyz"
-        processes.output_of(
-            processes.SCRIPTS / "mace_eval_configs", f"--configs={structures}", f"--model={model}",
-            f"--output={output}", f"--device={device}", f"--default_dtype={dtype_of(model)}",
-            *([f"--head={head}"] if head else []), *(["--compute_stress"] if stress else []),
-        )  # fmt: skip
-        frames = read(output, ":")
-    for atoms in frames:
-        atoms.info["predicted_energy"] = atoms.info["MACE_energy"]
-        atoms.arrays["predicted_forces"] = atoms.arrays["MACE_forces"]
-        if stress:
-            atoms.info["predicted_stress"] = atoms.info["MACE_stress"]
-    return frames
-
-
 def model_file(model: str) -> str:
     """The file of a model, or of a foundation model that MACE downloads by that name.
 
@@ -167,11 +139,6 @@ def model_file(model: str) -> str:
     return foundations_models.download_mace_mp_checkpoint(model)
 
 
-def dtype_of(model: str) -> str:
-    """``float32`` or ``float64``; ``mace_eval_configs`` takes no other than the model's own."""
-    return str(next(loaded(model).parameters()).dtype).removeprefix("torch.")
-
-
 def loaded(model: str) -> torch.nn.Module:
-    with LOADING:
+    with processes.LOADING:
         return torch.load(model, weights_only=False, map_location="cpu")

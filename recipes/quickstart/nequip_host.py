@@ -1,18 +1,15 @@
-"""The quickstart's trainings and tests by nequip's own commands."""
+"""The quickstart's trainings by nequip's own commands."""
 
 from __future__ import annotations
 
 import argparse
 import re
-import tempfile
-import threading
 from collections.abc import Mapping
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms
 from ase.io import read
 
 from mace_weak.command.models import Model, load_model
@@ -26,6 +23,7 @@ from mace_weak.compositions import counts_of, fit_atoms
 from mace_weak.losses import LOSSES
 from recipes.quickstart import processes
 from recipes.quickstart.cases import Case
+from recipes.quickstart.evaluate import predicted
 
 HERE = Path(__file__).parent
 MODEL_SUFFIX = ".ckpt"
@@ -41,7 +39,6 @@ FOUNDATION_MODEL = tuple(
 LAST_LR = 0.013  # of the first, of the foundation model
 LAST = "last.ckpt"  # with a handful of energies for validation, the best one is chance
 VALIDATION = ("data.split_dataset.train=0.8", "data.split_dataset.val=0.2")
-LOADING = threading.Lock()  # nequip loads by torch.fx, which is not made for threads
 TYPES = ("H", "C", "N", "O")
 
 
@@ -137,45 +134,17 @@ def train_command(config: Path, *overrides: str, epochs: int) -> list[str]:
     return ["nequip-train", *settings, *overrides]
 
 
-def predict(model: str, structures: Path, device: str) -> list[Atoms]:
-    """The structures with ``predicted_energy`` (eV) and ``predicted_forces`` (eV/Å).
-
-    By a test run of nequip.
-    """
-    packaged = model.endswith(".nequip.zip")
-    builder, argument = (
-        ("ModelFromPackage", "package_path")
-        if packaged
-        else ("ModelFromCheckpoint", "checkpoint_path")
-    )
-    frames = read(structures, ":")
-    with tempfile.TemporaryDirectory() as folder:
-        processes.output_of(
-            processes.SCRIPTS / "nequip-train", "-cp", HERE, "-cn", "nequip_test",
-            override("hydra.run.dir", folder), override("test_file", structures),
-            *shape_overrides(loaded(model)),
-            f"trainer.accelerator={accelerator(device)}",
-            f"training_module.model._target_=nequip.model.{builder}",
-            override(f"+training_module.model.{argument}", model),
-        )  # fmt: skip
-        predicted = read(Path(folder) / "predicted_dataset0.xyz", ":")
-    for atoms, result in zip(frames, predicted, strict=True):
-        atoms.info["predicted_energy"] = result.get_potential_energy()
-        atoms.arrays["predicted_forces"] = result.get_forces()
-    return frames
-
-
 @cache
 def loaded(model: str) -> Model:
     """The model in a file, once in a process."""
-    with LOADING:
+    with processes.LOADING:
         return load_model(model)
 
 
 @cache
 def estimated_shifts(foundation: str, train: Path, *, device: str) -> dict[str, float]:
     """The foundation's atomic energies, moved to the level of theory of the training energies."""
-    frames = predict(foundation, train, device)
+    frames = predicted(foundation, train, device=device)
     energies = loaded(foundation).atomic_energies or {}
     missing = [atoms.info["REF_energy"] - atoms.info["predicted_energy"] for atoms in frames]
     correction = fit_atoms(counts_of(frames, list(energies)), np.array(missing)).by_element(

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ from mace_weak.tangent.teaching import COPIES, LARGE, distilling, training_on_la
 
 CLOSED_FORM = "finetune"
 SCRIPTS = Path(sys.executable).parent
+# held while a model is loaded or used here: e3nn and torch.fx compile it, which two threads cannot
+LOADING = threading.Lock()
 
 
 def trained(

@@ -21,7 +21,13 @@ from tqdm import tqdm
 from recipes.quickstart.arguments import DATA, add_training_arguments
 from recipes.quickstart.cases import COMPARISON, SWEEP
 from recipes.quickstart.closed_form_call import command_of, finetuned
-from recipes.quickstart.evaluate import Errors, draw_parity, errors_of, errors_table
+from recipes.quickstart.evaluate import (
+    Errors,
+    draw_parity,
+    errors_of,
+    errors_table,
+    predicted,
+)
 from recipes.quickstart.tables import with_table
 
 HERE = Path(__file__).parent
@@ -64,7 +70,7 @@ def main() -> None:
     if Path(foundation).is_file():
         models = {"foundation model": foundation, **models}
     errors: dict[str, Errors] = {
-        name: errors_of(host.predict(str(model), options.test, options.device))
+        name: errors_of(predicted(str(model), options.test, device=options.device))
         for name, model in tqdm(models.items(), desc="testing")
     }
     report(errors, options)

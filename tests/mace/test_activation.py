@@ -8,6 +8,8 @@ import sys
 import pytest
 import torch
 from commands import SCRIPTS, command, trained
+from forked import run_program
+from training import arguments, train
 
 CONSOLE = [str(SCRIPTS / "mace_run_train")]
 MODULE = [sys.executable, "-m", "mace.cli.run_train"]
@@ -44,7 +46,7 @@ def test_the_options_are_read_from_yaml(tmp_path, flags):
         "loss: weak_piwsl\nweak_taylor_weight: 3\nweak_every: 2\nweak_heads: Default\n"
         "weak_schedule: constant\n"
     )
-    run = trained(tmp_path / "run", CONSOLE, *flags[:-1], f"--config={config}")
+    run = train(tmp_path / "run", *flags[:-1], f"--config={config}")
     assert "taylor 3, spatial 1.25 at the start" in run.log
     assert "loss_taylor" in run.steps[0]
     assert "loss_taylor" not in run.steps[1]
@@ -57,7 +59,7 @@ def test_opting_out_leaves_mace_as_it_was(tmp_path, flags):
 
 
 def test_a_refusal_is_one_line_on_the_command_line(tmp_path, flags):
-    done = command(tmp_path, CONSOLE, *flags, "--weak_every=0")
+    done = run_program("mace_run_train", *arguments(tmp_path, *flags, "--weak_every=0"))
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.startswith("mace-weak: ")]
     assert lines == ["mace-weak: weak_every must be a whole number of at least 1, not '0'"]

@@ -7,11 +7,10 @@ import pytest
 import torch
 from ase.io import read, write
 from ase.units import Bohr, Hartree, kcal, mol
-from commands import SCRIPTS, trained
 from console import mace_weak, proposed_words, result_of, rows_of
 from mace.calculators import MACECalculator
 from predictions import calculated, relabelled
-from training import NAME, atomic_energies
+from training import NAME, atomic_energies, train
 
 WITHOUT_TERMS = {"--loss=weak_taylor", "--weak_taylor_weight=0", "--weak_anchor=none"}
 
@@ -64,7 +63,7 @@ def proposed(checked) -> list[str]:
 
 def shortly_trained(folder, flags):
     shrunk = (f"--name={NAME}", "--max_num_epochs=2", "--eval_interval=1")
-    return trained(folder, [str(SCRIPTS / "mace_run_train")], *flags, *shrunk)
+    return train(folder, *flags, *shrunk)
 
 
 def test_the_proposed_energies_of_the_atoms_are_trained_on(tmp_path, files, copper_foundation):

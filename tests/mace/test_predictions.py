@@ -1,4 +1,4 @@
-"""Predictions by the recipes' call of MACE, and in batches, are those of its calculator."""
+"""Predictions of the recipes, and in batches, are those of MACE's calculator."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from mace.calculators import MACECalculator
 from predictions import calculated, require_same_as_calculator
 
 from mace_weak import structures
-from mace_weak.command.models import load_model
-from mace_weak.command.models import predict as predict_by_command
-from recipes.quickstart.mace_host import dtype_of, predict
+from mace_weak.command.models import load_model, predict
+from recipes.quickstart.evaluate import predicted
 
 
 @pytest.mark.parametrize("name", ["copper", "ethanol_forces"])
-def test_stress_is_predicted_where_it_is_labelled(files, foundation, copper_foundation, name):
+def test_the_recipes_predict_stress_of_crystals(files, foundation, copper_foundation, name):
     path = getattr(files, name)
     model = str(copper_foundation if name == "copper" else foundation)
-    calculator = MACECalculator(model, device="cpu", default_dtype=dtype_of(model))
-    predicted = predict(model, path, "cpu")
-    assert len(predicted) == len(read(path, ":"))
-    some = predicted[:3]
+    calculator = MACECalculator(model, device="cpu")
+    found = predicted(model, path, device="cpu")
+    assert len(found) == len(read(path, ":"))
+    some = found[:3]
     for atoms, (energy, forces) in zip(some, calculated(calculator, some), strict=True):
         assert atoms.info["predicted_energy"] == pytest.approx(energy, abs=1e-4)
         np.testing.assert_allclose(atoms.arrays["predicted_forces"], forces, atol=1e-4)
@@ -61,10 +60,10 @@ def test_a_model_that_reads_the_charge_is_given_it(files, tmp_path):
         del atoms.info["charge"]
         atoms.info["total_charge"] = charge  # as MACE's trainings read it
     model = load_model(str(path))
-    found = [prediction.energy for prediction in predict_by_command(model, ions)]
+    found = [prediction.energy for prediction in predict(model, ions)]
     assert found == pytest.approx([energy for energy, _ in expected], abs=1e-6)
     neutral = [structures.bare(atoms) for atoms in ions]
     for atoms in neutral:
         atoms.info.clear()
-    others = [prediction.energy for prediction in predict_by_command(model, neutral)]
+    others = [prediction.energy for prediction in predict(model, neutral)]
     assert abs(others[0] - found[0]) > 1e-5

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from commands import SCRIPTS, command
+from forked import run_program
 from readme import updated
 from readme_commands import calls, users_folder
 from readme_tables import require_tests
 from test_roads import OTHER_ROADS
-from training import FINETUNE, Run
+from training import FINETUNE, Run, arguments
 
 
 def test_the_tables_are_up_to_date():
@@ -27,7 +27,7 @@ SHRUNK = ["--name=run", "--device=cpu", "--max_num_epochs=1", "--default_dtype=f
 
 
 @pytest.mark.parametrize("words", CALLS.values(), ids=CALLS)
-def test_the_calls_run(tmp_path, words, files, foundation, request):
+def test_the_calls_run(tmp_path, monkeypatch, words, files, foundation, request):
     """With a file for the downloaded model, on the CPU, and shrunk."""
     if "--model=PolarMACE" in words:
         foundation = request.getfixturevalue("polar_foundation")
@@ -39,8 +39,9 @@ def test_the_calls_run(tmp_path, words, files, foundation, request):
         flags += [f"--foundation_model={foundation}"]
     if any(word.endswith("replay.yaml") for word in words):
         flags += [f"--pt_train_file={files.molecules}"]
-    done = command(
-        folder, [str(SCRIPTS / "mace_run_train")], *flags, *SHRUNK, f"--work_dir={folder}"
+    monkeypatch.chdir(folder)
+    done = run_program(
+        "mace_run_train", *arguments(folder, *flags, *SHRUNK, f"--work_dir={folder}")
     )
     assert done.returncode == 0, done.stderr[-2000:]
     weak = not any(word.endswith(("_scratch.yaml", "--loss=weighted")) for word in words)

@@ -22,6 +22,7 @@ HEAVY = ("--weak_taylor_weight=1000", "--weak_schedule=constant")
 SPATIAL = ("--loss=weak_spatial", "--weak_spatial_weight=1000", "--weak_schedule=constant")
 TAYLOR = ("--loss=weak_taylor", *HEAVY)
 BOTH = ("--loss=weak_piwsl", *HEAVY)
+LBFGS = ("--lbfgs", "--max_num_epochs=1")  # of many passes
 TANGENT_LOSS = ("--loss=weak_taylor", "--weak_anchor=tangent")
 TANGENT = (*FOUNDATION, *TANGENT_LOSS)
 LATENT_FOUNDATION = ("--foundation_model={latent}", *FINETUNE, "--model=MACELES")
@@ -45,7 +46,7 @@ ROADS: dict[str, tuple[str, tuple[str, ...]]] = {
     "multihead replay fine-tuning": ("ethanol", (*REPLAY, *TAYLOR)),
     "Stage Two": ("ethanol", (*FOUNDATION, *TAYLOR, "--swa", "--start_swa=1")),
     "EMA": ("ethanol", (*FOUNDATION, *TAYLOR, "--ema")),
-    "L-BFGS": ("ethanol", (*FOUNDATION, *TAYLOR, "--lbfgs")),
+    "L-BFGS": ("ethanol", (*FOUNDATION, *TAYLOR, *LBFGS)),
     "`--lora`": ("ethanol", (*FOUNDATION, *TAYLOR, "--lora=True")),
     "`--freeze`": ("ethanol", (*FOUNDATION, *TAYLOR, "--freeze=5")),
     "schedule-free optimiser": ("ethanol", (*FOUNDATION, *TAYLOR, "--optimizer=schedulefree")),
@@ -73,7 +74,7 @@ ROADS: dict[str, tuple[str, tuple[str, ...]]] = {
             "`weak_piwsl`": ("--loss=weak_piwsl",),
             "Stage Two": ("--swa", "--start_swa=1"),
             "EMA": ("--ema",),
-            "L-BFGS": ("--lbfgs",),
+            "L-BFGS": LBFGS,
             "`--lora`": ("--lora=True",),
             "multihead replay": (
                 "--multiheads_finetuning=True",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import run_command, trained
+from commands import trained
 from datafiles import CONFIGURATIONS
+from forked import run_program
 from omegaconf import OmegaConf
 from readme import updated
 from readme_commands import calls, users_folder
@@ -66,7 +67,7 @@ def test_the_calls_run(tmp_path, monkeypatch, words, files, foundation):
     overrides = [word.replace("$PWD", str(folder)) for word in words]
     overrides += [f"train_file={folder}/train.xyz", *SHRUNK, f"hydra.run.dir={folder}/run"]
     overrides += [] if scratch else [f"package={foundation}"]
-    done = run_command("nequip-train", *overrides)
+    done = run_program("nequip-train", *overrides)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     last = torch.load(folder / "run" / "last.ckpt", weights_only=False)
     assert last["epoch"] == 1
