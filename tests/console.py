@@ -9,21 +9,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from forked import run_forked
-
-from mace_weak.command.app import main
+from forked import run_program
 
 COMMAND = Path(sys.executable).with_name("mace-weak")
 
 
-def mace_weak(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run it on one thread; the output is text."""
-    return run_forked(main, [COMMAND, *arguments], environment)
+def mace_weak(
+    *arguments: object, anew: bool = False, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it on one thread; the output is text. ``anew``: as ``run_program`` does."""
+    return run_program("mace-weak", *arguments, anew=anew, **environment)
 
 
-def result_of(*arguments: object, **environment: str) -> dict[str, Any]:
+def result_of(*arguments: object, anew: bool = False, **environment: str) -> dict[str, Any]:
     """What it says as JSON, of the same status as the process."""
-    done = mace_weak(*arguments, "--json", **environment)
+    done = mace_weak(*arguments, "--json", anew=anew, **environment)
     assert done.returncode in (0, 1), done.stderr[-3000:]
     found = json.loads(done.stdout)
     assert done.returncode == found["status"]

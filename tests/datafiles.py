@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import runpy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import read, write
-from forked import run_forked
+from forked import run_program
 
 from mace_weak.versions import MACE, NEQUIP, installed
 
@@ -76,8 +74,7 @@ def run_recipe(script: Path, *arguments: str | Path) -> str:
     root = RECIPES.parent
     module = ".".join(script.relative_to(root).with_suffix("").parts)
     paths = filter(None, [str(root), os.environ.get("PYTHONPATH")])
-    main = partial(runpy.run_module, module, run_name="__main__", alter_sys=True)
-    done = run_forked(main, [script, *arguments], {"PYTHONPATH": os.pathsep.join(paths)})
+    done = run_program("python", "-m", module, *arguments, PYTHONPATH=os.pathsep.join(paths))
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -1,74 +1,152 @@
-"""Programs in processes of their own, forked from one that has the libraries already."""
+"""Programs of this environment in processes of their own, forked from one that has the libraries.
+
+A server imports once what takes seconds, and forks for each call. The callers are small scripts by
+the names of the programs, in a folder of their own. A program that is run so finds them there too,
+as beside ``sys.executable``: the trainings that it starts are forked in the same way.
+"""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib
+import json
 import multiprocessing
 import os
+import runpy
+import select
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
-import torch
-
+ROOT = Path(__file__).parents[1]
+SCRIPTS = Path(sys.executable).parent
 # what takes seconds to import; those of the absent host are passed over
-PRELOADED = [
+PRELOADED = (
     "mace_weak.command.finetune",
     "matplotlib.pyplot",
     "mace.cli.run_train",
     "nequip.train",
-]
-FORKS = multiprocessing.get_context("forkserver")
+    "nequip.scripts.train",
+)
+FORKS = multiprocessing.get_context("fork")
+MOST = 2**17  # bytes of a call
+CALLER = """\
+#!{python} -IS
+import json, os, socket, sys
 
-
-def run_forked(
-    main: Callable[[], object], words: Sequence[object], variables: Mapping[str, str]
-) -> subprocess.CompletedProcess[str]:
-    """Call ``main`` with these words as the command line, on one thread; the output is text."""
-    command = [str(word) for word in words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    FORKS.set_forkserver_preload(PRELOADED)
-    with tempfile.TemporaryDirectory() as folder:
-        streams = [Path(folder) / name for name in ("stdout", "stderr")]
-        arguments = (main, command, environment, Path.cwd(), streams)
-        process = FORKS.Process(target=_forked, args=arguments)
-        process.start()
-        process.join()
-        output = [stream.read_text() for stream in streams]
-    status = process.exitcode
-    return subprocess.CompletedProcess(command, -1 if status is None else status, *output)
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+    server.connect({address!r})
+    call = json.dumps([sys.argv, dict(os.environ), os.getcwd()])
+    socket.send_fds(server, [call.encode()], [1, 2])
+    status = server.recv(1)
+sys.exit(status[0] if status else "the process was killed")
+"""
 
 
 def run_program(
-    name: str, *arguments: object, **variables: str
+    name: str, *arguments: object, anew: bool = False, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program of this environment, by its entry point, on one thread; the output is text."""
-    program = Path(sys.executable).with_name(name)
-    return run_forked(partial(_call, name), [program, *arguments], variables)
+    """Run a program of this environment, or ``python``, on one thread; the output is text.
+
+    ``anew``: not forked, as a user does, so that it imports by its environment.
+    """
+    return subprocess.run(
+        [str((SCRIPTS if anew else callers()) / name), *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-def _call(name: str) -> None:
-    (program,) = entry_points(group="console_scripts", name=name)
-    program.load()()
+@cache
+def callers() -> Path:
+    """The folder of the callers, whose server ends with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="forked-"))
+    address = folder / "server"
+    caller = folder / "caller"
+    caller.write_text(CALLER.format(python=sys.executable, address=str(address)))
+    caller.chmod(0o755)
+    for program in SCRIPTS.iterdir():
+        (folder / program.name).symlink_to(caller)
+    paths = filter(None, [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH")])
+    server = subprocess.Popen(
+        [sys.executable, "-c", f"import forked; forked.serve({str(folder)!r})"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(server.communicate)  # by the end of its input it ends
+    assert server.stdout is not None
+    assert server.stdout.readline(), "the server did not start"
+    return folder
 
 
-def _forked(
-    main: Callable[[], object],
-    words: list[str],
-    environment: dict[str, str],
-    folder: Path,
-    streams: Sequence[Path],
-) -> None:
-    for descriptor, stream in enumerate(streams, start=1):
-        os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), descriptor)
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv[:] = words
+def serve(folder: str) -> None:
+    """Answer calls until the process that asked for it ends."""
+    import torch
+
+    for name in PRELOADED:
+        with contextlib.suppress(ImportError), contextlib.redirect_stdout(sys.stderr):
+            importlib.import_module(name)
     torch.set_num_threads(1)
-    importlib.invalidate_caches()
-    main()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(f"{folder}/server")
+        listener.listen()
+        print("listening", flush=True)
+        while True:
+            ready, _, _ = select.select([listener, sys.stdin], [], [])
+            if sys.stdin in ready:
+                return
+            call, _ = listener.accept()
+            if os.fork() == 0:
+                answer(call, Path(folder))
+                os._exit(0)
+            call.close()
+
+
+def answer(call: socket.socket, folder: Path) -> None:
+    """Run a program in a process of its own, and tell its status."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    message, streams, _, _ = socket.recv_fds(call, MOST, 2)
+    words, environment, where = json.loads(message)
+
+    def program() -> None:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for descriptor, stream in enumerate(streams, start=1):
+            os.dup2(stream, descriptor)
+        os.chdir(where)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.executable = str(folder / "python")
+        importlib.invalidate_caches()
+        call_program(words)
+
+    process = FORKS.Process(target=program)
+    process.start()
+    process.join()
+    call.send(bytes([(process.exitcode or 0) % 256]))
+
+
+def call_program(words: list[str]) -> None:
+    """By its entry point, or as a module of the recipes; any other is started anew."""
+    name = Path(words[0]).name
+    if name == "python" and words[1] == "-m" and words[2].startswith("recipes."):
+        sys.argv[:] = words[2:]
+        runpy.run_module(words[2], run_name="__main__", alter_sys=True)
+    elif found := entry_points(group="console_scripts", name=name):
+        sys.argv[:] = words
+        next(iter(found)).load()()
+    else:
+        os.execv(SCRIPTS / name, [str(SCRIPTS / name), *words[1:]])

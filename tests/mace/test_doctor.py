@@ -13,7 +13,7 @@ from mace_weak.losses import LOSSES
 
 
 def test_a_sound_environment_has_no_findings():
-    found = result_of("doctor")
+    found = result_of("doctor", anew=True)
     assert found["findings"] == []
     roads = rows_of(found, "Training commands", "command")
     assert roads["mace_run_train"]["extended by"] == "entry point torch.backends"
@@ -23,7 +23,7 @@ def test_a_sound_environment_has_no_findings():
 
 def test_a_road_that_is_off_is_found():
     off = ("MACE_WEAK_ACTIVATE", "TORCH_DEVICE_BACKEND_AUTOLOAD")
-    found = result_of("doctor", **dict.fromkeys(off, "0"))
+    found = result_of("doctor", anew=True, **dict.fromkeys(off, "0"))
     (finding,) = found["findings"]
     assert finding["problem"].startswith("mace_run_train does not offer weak_taylor")
     assert f"unset {' and '.join(off)}" in finding["mend"]

@@ -8,7 +8,7 @@ from mace_weak.losses import LOSSES
 
 
 def test_a_sound_environment_has_no_findings():
-    found = result_of("doctor")
+    found = result_of("doctor", anew=True)
     assert found["findings"] == []
     (road,) = rows_of(found, "Training commands", "command").values()
     assert road["command"] == "nequip-train"

@@ -118,7 +118,7 @@ def test_a_killed_run_goes_on_to_the_same_solution(finetuning, foundation, ammon
 def test_labels_that_leave_the_forces_open_are_trained_on_by_the_anchored_loss(
     foundation, tmp_path
 ):
-    write(tmp_path / "train.xyz", read(QUICKSTART / "data" / "ethanol_pbe_train.xyz", ":3"))
+    write(tmp_path / "train.xyz", read(QUICKSTART / "data" / "ethanol_pbe_train.xyz", ":4"))
     out = tmp_path / "tuned.ckpt"
     arguments = (f"--out={out}", "--steps=20")
     found = result_of("finetune", foundation, tmp_path / "train.xyz", *arguments)
