@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,6 @@ FIGURES = HERE / "figures"
 READMES = (HERE / "README.md", HERE.parent / "sparse_data" / "README.md")
 PACKAGES = ("mace-weak", "mace-torch", "nequip", "torch")
 TIMES = (0.25, 0.5, 1, 2, 4)  # ticks
-MOST_COLUMNS = 3  # of panels side by side
 PLAIN_STEPS = 800  # of the trainings that are compared with
 
 
@@ -73,7 +71,6 @@ class View:
 NUMBERS = View(
     (
         "structures",
-        "structures_h2co",
         "structures_ammonia",
         "structures_methanol",
         "learning_rates",
@@ -82,9 +79,9 @@ NUMBERS = View(
         "closed_form_molecules",
         "closed_form_numbers",
     ),
-    ("rmd17_ethanol", "h2co", "ammonia", "methanol"),
+    ("rmd17_ethanol", "ammonia", "methanol"),
     ("plain", "finetune", "energies and forces"),
-    (10, 20, 50, 100, 200, 500, 1000),
+    (10, 20, 50, 100, 200, 500),
 )
 VIEWS = {
     "alternatives": View(
@@ -179,19 +176,15 @@ def draw(rows: pd.DataFrame, across: str, path: Path) -> None:
     start = foundation_rows(rows)["force_rmse"]
     names = list(dict.fromkeys(means["data"]))
     colors = dict(zip(dict.fromkeys(means["method"]), TABLEAU_COLORS, strict=False))
-    columns = len(names) if len(names) <= MOST_COLUMNS else 2
-    lines = ceil(len(names) / columns)
-    size = (1.5 + 4.0 * columns, 3.8 * lines)
-    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False)
-    for axis, data in zip(axes.flat, names, strict=False):
+    figure, axes = plt.subplots(1, len(names), figsize=(1.5 + 4.0 * len(names), 3.8), squeeze=False)
+    for axis, data in zip(axes[0], names, strict=True):
         panel(axis, means[means["data"] == data], across, colors)
         axis.axhline(start[data], color="0.5", linestyle=":", label="foundation model")
         axis.set_title(data)
         axis.set_xlabel(ACROSS[across])
-    for axis in axes[:, 0]:
-        axis.set_ylabel("force RMSE, meV/Å")
+    axes[0][0].set_ylabel("force RMSE, meV/Å")
     entries: dict[str, Artist] = {}  # a method may lack in some panels
-    for axis in axes.flat:
+    for axis in axes[0]:
         handles, labels = axis.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
     axes[0][-1].legend(
