@@ -14,6 +14,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from mace_weak.command import model_errors
 from mace_weak.command.model_errors import Errors, Predicted
 from mace_weak.command.models import load_model, predict
+from mace_weak.errors import WeakLossError
 from mace_weak.structures import Prediction
 from recipes.quickstart.processes import LOADING
 from recipes.quickstart.tables import markdown_table
@@ -23,15 +24,21 @@ def predicted(model: str, structures: Path, *, device: str) -> list[Atoms]:
     """The structures of a file with ``predicted_energy`` (eV) and ``predicted_forces`` (eV/Å).
 
     And ``predicted_stress`` (3, 3) in eV/Å³ of those that are periodic.
+
+    Raises:
+        SystemExit: if the model cannot be read, or does not know an element.
     """
     frames = read(structures, ":")
-    with LOADING:
-        saved = load_model(model, device=device)
-        for atoms, found in zip(frames, predict(saved, frames), strict=True):
-            atoms.info["predicted_energy"] = found.energy
-            atoms.arrays["predicted_forces"] = found.forces
-            if found.stress is not None:
-                atoms.info["predicted_stress"] = voigt_6_to_full_3x3_stress(found.stress)
+    try:
+        with LOADING:
+            found = list(predict(load_model(model, device=device), frames))
+    except WeakLossError as error:
+        raise SystemExit(str(error)) from error
+    for atoms, one in zip(frames, found, strict=True):
+        atoms.info["predicted_energy"] = one.energy
+        atoms.arrays["predicted_forces"] = one.forces
+        if one.stress is not None:
+            atoms.info["predicted_stress"] = voigt_6_to_full_3x3_stress(one.stress)
     return frames
 
 

@@ -54,9 +54,11 @@ def test_the_recipes_predict_by_it(files, foundation, small):
         )
 
 
-def test_a_name_that_mace_does_not_know_is_refused():
+def test_a_name_that_mace_does_not_know_is_refused(files):
     with pytest.raises(SystemExit, match="no model file 'smal'; by name MACE has small, medium"):
         model_file("smal")
+    with pytest.raises(SystemExit, match="no model file 'smal'; by name MACE has"):
+        predicted("smal", files.ethanol, device="cpu")
 
 
 @pytest.mark.parametrize("name", KEPT)
