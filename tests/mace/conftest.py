@@ -46,6 +46,17 @@ def latent_foundation(tmp_path_factory, files) -> Path:
     return scratch_model(folder, files.molecules, epochs=5, kind=["--model=MACELES"])
 
 
+@pytest.fixture(scope="session")
+def two_heads(tmp_path_factory, files, foundation) -> Path:
+    """The same, fine-tuned on ethanol for a moment with replay: one more head."""
+    flags = (
+        f"--train_file={files.ethanol}", f"--foundation_model={foundation}",
+        f"--pt_train_file={files.molecules}", "--multiheads_finetuning=True",
+        "--valid_fraction=0.3", "--E0s=estimated", "--max_num_epochs=1",
+    )  # fmt: skip
+    return train(tmp_path_factory.mktemp("two_heads"), *flags).folder / "run.model"
+
+
 @pytest.fixture
 def model(foundation) -> torch.nn.Module:
     return torch.load(foundation, weights_only=False)

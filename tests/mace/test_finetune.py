@@ -21,7 +21,7 @@ from datafiles import QUICKSTART, RECIPES
 from finetuning import FEW_STEPS, killed_when, softer
 from mace.calculators import MACECalculator
 from predictions import calculated, softened
-from training import atomic_energies, train
+from training import atomic_energies
 
 from mace_weak.calculator import ErrorBarCalculator
 from mace_weak.command.models import load_model, run_trainer
@@ -351,17 +351,9 @@ def test_a_foundation_model_that_energies_do_not_follow_stays_the_anchor(foundat
     assert "weak_taylor, weights relative to the energy term" in log
 
 
-def test_the_named_head_of_a_model_with_several_is_finetuned(foundation, files, tmp_path):
-    flags = (
-        f"--foundation_model={foundation}",
-        "--multiheads_finetuning=True",
-        "--valid_fraction=0.3",
-    )
-    replay = (f"--pt_train_file={files.molecules}", "--E0s=estimated", "--max_num_epochs=1")
-    run = train(tmp_path / "heads", f"--train_file={files.ethanol}", *flags, *replay)
-    heads = run.folder / "run.model"
+def test_the_named_head_of_a_model_with_several_is_finetuned(two_heads, files, tmp_path):
     out = tmp_path / "tuned.model"
-    arguments = ("finetune", heads, files.ethanols, f"--out={out}", "--steps=20")
+    arguments = ("finetune", two_heads, files.ethanols, f"--out={out}", "--steps=20")
     done = mace_weak(*arguments)
     assert done.returncode == 2
     assert "name the one to fine-tune by --head" in done.stderr

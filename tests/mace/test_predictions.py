@@ -35,6 +35,18 @@ def test_the_recipes_predict_stress_of_crystals(files, foundation, copper_founda
             assert np.abs(expected).max() > 1e-4
 
 
+def test_the_recipes_predict_by_the_head_of_the_labels(files, two_heads):
+    """Not by that of the replay, which is at another level."""
+    found = predicted(str(two_heads), files.ethanol, device="cpu")[:2]
+    by_head = {
+        head: calculated(MACECalculator(str(two_heads), device="cpu", head=head), found)
+        for head in ("Default", "pt_head")
+    }
+    for atoms, (own, _), (other, _) in zip(found, *by_head.values(), strict=True):
+        assert atoms.info["predicted_energy"] == pytest.approx(own, abs=1e-4)
+        assert abs(own - other) > 100  # eV
+
+
 def test_batches_predict_the_same_as_the_calculator(files, copper_foundation, monkeypatch):
     """Of crystals and molecules together, whatever the sizes of the batches."""
     crystals = read(files.copper, ":5")
