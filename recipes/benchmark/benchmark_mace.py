@@ -13,6 +13,7 @@ from recipes.benchmark.benchmark_data import Files, some_of
 from recipes.quickstart import mace_host
 
 MODEL_SUFFIX = mace_host.MODEL_SUFFIX
+model_file = mace_host.model_file
 PACKAGES = ("mace-weak", "mace-torch", "torch")
 MODEL_SETTINGS = (
     "model", "hidden_irreps", "MLP_irreps", "max_ell", "correlation", "num_radial_basis", "r_max",

@@ -38,6 +38,11 @@ def train_foundation(out: Path, name: str, source: Foundation, *, device: str, t
     )
 
 
+def model_file(model: str) -> str:
+    """The model itself: only MACE's have names."""
+    return model
+
+
 class Training:
     """The command of one case, and its model."""
 

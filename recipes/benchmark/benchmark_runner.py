@@ -188,6 +188,7 @@ class Benchmark:
 
     def predicted(self, model: str, file: Path) -> list[Atoms]:
         """The structures of a file with the model's energies and forces, kept for another call."""
+        model = self.host.model_file(model)  # in its own precision, also where it has a name
         content = Path(model).read_bytes() if Path(model).is_file() else model.encode()
         digest = hashlib.sha256(content).hexdigest()[:8]
         kept = self.out / "predicted" / f"{digest}-{file.name}"

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from training import Run, arguments
-
-SCRIPTS = Path(sys.executable).parent
 
 
 def command(

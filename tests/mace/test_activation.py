@@ -7,8 +7,8 @@ import sys
 
 import pytest
 import torch
-from commands import SCRIPTS, command, trained
-from forked import run_program
+from commands import command, trained
+from forked import SCRIPTS, run_program
 from training import arguments, train
 
 CONSOLE = [str(SCRIPTS / "mace_run_train")]

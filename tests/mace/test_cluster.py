@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import SCRIPTS
+from forked import SCRIPTS
 from readme_commands import batch_calls
 from slurm import needs_slurm
 from training import Run

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import SCRIPTS, trained
+from commands import trained
+from forked import SCRIPTS
 
 WORKER = str(Path(__file__).with_name("distributed_worker.py"))
 

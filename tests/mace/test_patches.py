@@ -8,7 +8,8 @@ from pathlib import Path
 
 import mace
 import pytest
-from commands import SCRIPTS, trained
+from commands import trained
+from forked import SCRIPTS
 from training import ALL_ELEMENTS, ATOMIC_ENERGIES
 
 PATCHES = Path(__file__).parents[2] / "patches" / "mace"

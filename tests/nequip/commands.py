@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+from forked import SCRIPTS
 from training import Config, Run, command, write_config
-
-SCRIPTS = Path(sys.executable).parent
 
 
 def run_command(

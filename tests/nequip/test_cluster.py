@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import SCRIPTS
+from forked import SCRIPTS
 from readme_commands import ROOT, batch_calls
 from slurm import needs_slurm
 from training import CUTOFF, ETHANOL_SHIFTS, Run
