@@ -10,7 +10,8 @@ WORKERS ?= 2
 MARKED ?= not slow and not slurm
 MACE := $(VENV)-mace/bin
 NEQUIP := $(VENV)-nequip/bin
-PYTEST = -m pytest --durations=20 -n $(WORKERS) --dist=worksteal -m "$(MARKED)"
+# one test at a time to each worker, so that none waits for another's at the end
+PYTEST = -m pytest --durations=20 -n $(WORKERS) --dist=load --maxschedchunk=1 -m "$(MARKED)"
 
 .PHONY: environment-mace environment-nequip quickstart quickstart-nequip sweep \
 	test test-mace test-nequip lint readme benchmark benchmark-nequip benchmark-small \

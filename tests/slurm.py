@@ -22,6 +22,7 @@ ClusterName=test
 SlurmctldHost=localhost
 SlurmctldAddr=127.0.0.1
 SlurmctldPort={controller_port}
+FirstJobId={first_job}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 SlurmUser=root
@@ -79,6 +80,7 @@ class Cluster:
             CONFIGURATION.format(
                 folder=self.folder,
                 controller_port=free_port(),
+                first_job=1 + 100 * (os.getpid() % 1000),  # of which a job's port follows
                 nodes="\n".join(
                     f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={free_port()} "
                     f"CPUs=64 Gres=gpu:{GPUS} State=UNKNOWN"
