@@ -10,9 +10,10 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from conftest import package
 from roads import ROADS, TANGENT, Start
 from torch._dynamo.utils import counters
-from training import Run, changed, train, weak_config
+from training import Run, base_config, changed, train, weak_config
 
 from mace_weak.losses import FORCES, loss_terms
 from mace_weak.nequip.train import WeakLightningModule
@@ -28,6 +29,14 @@ WEIGHTS = {
 @pytest.fixture
 def start(files, foundation, foundation_checkpoint) -> Start:
     return Start(files, foundation, foundation_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def thin_start(tmp_path_factory, files) -> Start:
+    """With a foundation model of one layer: each takes long to compile."""
+    config = changed(base_config(files.molecules), training_module__model__num_layers=1)
+    checkpoint = train(tmp_path_factory.mktemp("thin"), config).checkpoint
+    return Start(files, package(checkpoint, checkpoint.with_name("thin.nequip.zip")), checkpoint)
 
 
 @pytest.fixture
@@ -76,10 +85,10 @@ CUDA = pytest.param("gpu", marks=pytest.mark.cuda)
 
 @pytest.mark.parametrize("accelerator", [pytest.param("cpu", marks=pytest.mark.slow), CUDA])
 @pytest.mark.parametrize("anchor", ["foundation", "tangent"])
-def test_a_compiled_model_has_the_same_loss(tmp_path, start, anchor, accelerator, monkeypatch):
+def test_a_compiled_model_has_the_same_loss(tmp_path, thin_start, anchor, accelerator, monkeypatch):
     """Without graph breaks, and compiled in the first epoch only."""
     tangent = anchor == "tangent"
-    config, options = (start.settled(), TANGENT) if tangent else (start.tuned(), {})
+    config, options = (thin_start.settled(), TANGENT) if tangent else (thin_start.tuned(), {})
     eager = weak_config(config, **WEIGHTS["weak_taylor"], **options)
     eager["trainer"]["accelerator"] = accelerator
     compiled = changed(eager, training_module__model__model__compile_mode="compile")
