@@ -10,7 +10,12 @@ The structures are chosen one by one, each for the least variance that is left, 
 forces of the whole pool along random directions. This is A-optimal design (Fedorov, *Theory of
 Optimal Experiments*, 1972; for potentials Barzdajn and Race, arXiv:2405.08636) for the forces, in
 the features of the tangent model. Features are sketched, and what shifts of the atoms' energies
-explain is taken out of them.
+explain is taken out of them. The shifts have to be determined too: until they are, only structures
+whose composition is not a combination of those before are chosen.
+
+The noise is what the energies have that is not linear in the parameters. It grows with the distance
+from what the foundation model knows, so it is taken as a share of Var E_i. With the same noise for
+all, the most distorted structures would be chosen.
 """
 
 from __future__ import annotations
@@ -25,7 +30,9 @@ from mace_weak.tangent.gradients import Coordinates, Features, Model
 from mace_weak.tangent.prior import Sketch, work_along
 
 SKETCH = 1024  # features
-NOISE = 0.1  # variance, of the mean variance of the energies
+NOISE = 0.5  # variance, of the variance of the same energy
+LEAST = 1e-3  # of the mean variance, that an energy is taken to have
+INDEPENDENT = 1e-6  # of a composition, that others do not combine to
 LENGTH = 0.05  # Å, of the displacements along which forces are measured
 
 Watch = Callable[[Iterable[int], str], Iterable[int]]
@@ -69,24 +76,33 @@ class PoolFeatures:
     """Those of all structures, without what shifts of the atoms' energies explain.
 
     ``energies`` (n_structures, size) and ``forces`` (n_probes, size) are as in ``Gradients``;
-    ``noise`` is the variance of an energy's noise.
+    ``counts`` (n_structures, n_kinds) are the numbers of atoms of each kind.
     """
 
     energies: np.ndarray
     forces: np.ndarray
-    noise: float
+    counts: np.ndarray
 
     @classmethod
     def of(cls, parts: Sequence[Gradients], counts: np.ndarray) -> PoolFeatures:
-        """``counts`` (n_structures, n_kinds) are the numbers of atoms of each kind."""
         composition = counts / np.sqrt(counts.sum(axis=1, keepdims=True))
         energies = _without(composition, np.concatenate([part.energies for part in parts]))
-        noise = NOISE * float(np.mean(np.sum(energies**2, axis=1)))
-        return cls(energies, np.concatenate([part.forces for part in parts]), noise)
+        return cls(energies, np.concatenate([part.forces for part in parts]), counts)
+
+    @property
+    def variances(self) -> np.ndarray:
+        """Of the energies (n_structures,), by the prior."""
+        return np.sum(self.energies**2, axis=1)
+
+    @property
+    def noise(self) -> np.ndarray:
+        """Variances of the energies' noise (n_structures,)."""
+        return NOISE * np.maximum(self.variances, LEAST * np.mean(self.variances))
 
     def only(self, numbers: Sequence[int]) -> PoolFeatures:
         """The same forces, and the energies of some structures."""
-        return replace(self, energies=self.energies[list(numbers)])
+        chosen = list(numbers)
+        return replace(self, energies=self.energies[chosen], counts=self.counts[chosen])
 
 
 def _without(composition: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -145,12 +161,14 @@ class _Conditioned:
 
     def __init__(self, features: PoolFeatures) -> None:
         self.features = features
-        self.variances = np.sum(features.energies**2, axis=1)
+        self.variances = features.variances
         self.noise = features.noise
         self.cross = features.forces @ features.energies.T  # (n_probes, n_structures)
         self.forces = np.sum(features.forces**2, axis=1)
         self.before = float(np.mean(self.forces))
         self.factors: list[np.ndarray] = []  # each (n_structures,)
+        # of each composition what those that are learned do not combine to
+        self.compositions = features.counts / np.linalg.norm(features.counts, axis=1, keepdims=True)
 
     @property
     def left(self) -> float:
@@ -158,19 +176,28 @@ class _Conditioned:
         return float(np.sqrt(np.mean(np.clip(self.forces, 0.0, None)) / self.before))
 
     def best(self, free: np.ndarray) -> int:
-        """The energy that takes most of the forces' variance."""
+        """The energy that takes most of the variance, of a new composition while there are such."""
         explained = np.einsum("pn,pn->n", self.cross, self.cross)
         gains = explained / (np.clip(self.variances, 0.0, None) + self.noise)
-        return int(np.argmax(np.where(free, gains, -np.inf)))
+        independent = free & (np.linalg.norm(self.compositions, axis=1) > INDEPENDENT)
+        among = independent if independent.any() else free
+        return int(np.argmax(np.where(among, gains, -np.inf)))
 
     def learn(self, number: int) -> None:
         """Condition on an energy."""
         covariances = self.features.energies @ self.features.energies[number]
         for factor in self.factors:
             covariances -= factor * factor[number]
-        root = np.sqrt(max(float(covariances[number]), 0.0) + self.noise)
+        root = np.sqrt(max(float(covariances[number]), 0.0) + self.noise[number])
         factor, along = covariances / root, self.cross[:, number] / root
         self.factors.append(factor)
         self.cross -= np.outer(along, factor)
         self.variances -= factor**2
         self.forces -= along**2
+        self._learn_composition(number)
+
+    def _learn_composition(self, number: int) -> None:
+        own = self.compositions[number]
+        size = float(np.linalg.norm(own))
+        if size > INDEPENDENT:
+            self.compositions -= np.outer(self.compositions @ own, own) / size**2

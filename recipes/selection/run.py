@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from mace_weak.tangent.picking import NOISE
 from recipes.benchmark.benchmark_cases import HERE as BENCHMARK
 from recipes.benchmark.benchmark_cases import Plan
 from recipes.benchmark.benchmark_mace import PACKAGES
@@ -124,6 +125,7 @@ def main() -> None:
     file = options.out / "selection.csv"
     rows = list(demonstration.rows(choices))
     defaults = processes.defaults_of(processes.CLOSED_FORM, on_labels=True)
+    defaults += f"; chosen with a noise of {NOISE}"
     origin = {**demonstration.benchmark.versions(), "defaults": defaults}
     rows = with_earlier(file, rows, origin)
     write_csv(file, rows)

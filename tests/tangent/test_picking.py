@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from parametric import clusters, foundation
@@ -16,15 +18,15 @@ def features() -> PoolFeatures:
     generator = np.random.default_rng(0)
     sizes = generator.uniform(0.3, 3.0, size=(N_STRUCTURES, 1))
     energies = sizes * generator.normal(size=(N_STRUCTURES, N_FEATURES))
-    noise = NOISE * float(np.mean(np.sum(energies**2, axis=1)))
-    return PoolFeatures(energies, generator.normal(size=(N_PROBES, N_FEATURES)), noise)
+    forces = generator.normal(size=(N_PROBES, N_FEATURES))
+    return PoolFeatures(energies, forces, counts=np.ones((N_STRUCTURES, 1)))
 
 
 def left(features: PoolFeatures, chosen: list[int]) -> float:
     """Of the forces, given the energies of some structures: by the posterior of the weights."""
-    noise = features.noise
     own = features.energies[chosen]
-    covariance = np.linalg.inv(np.eye(N_FEATURES) + own.T @ own / noise)
+    noise = NOISE * np.sum(own**2, axis=1, keepdims=True)
+    covariance = np.linalg.inv(np.eye(N_FEATURES) + own.T @ (own / noise))
     after = np.einsum("pi,ij,pj->p", features.forces, covariance, features.forces)
     return float(np.sqrt(np.mean(after) / np.mean(np.sum(features.forces**2, axis=1))))
 
@@ -54,6 +56,17 @@ def test_what_has_labels_counts_and_is_not_chosen(features):
     assert picked.left[0] == pytest.approx(left(features, known))
     assert not set(picked.numbers) & {*known, *np.flatnonzero(~allowed)}
     assert len(set(picked.numbers)) == 3
+
+
+def test_the_shifts_of_all_atoms_are_determined_first(features):
+    """By independent compositions, each the best for the forces among those."""
+    counts = np.array([[2, 6, 1]] * 4 + [[1, 4, 0]] * 4 + [[4, 12, 2]] * 3 + [[3, 10, 0]])
+    scale = np.array([[1.0]] * 4 + [[1e-3]] * 8)  # the first four are worth more
+    mixed = replace(features, energies=scale * features.energies, counts=counts)
+    chosen = pick(mixed, 5).numbers
+    assert np.linalg.matrix_rank(counts[chosen[:3]]) == 3
+    assert set(chosen[3:]) <= set(range(4))
+    assert pick(mixed, 2, known=chosen[:3]).numbers == chosen[3:]
 
 
 def test_an_order_is_taken_as_it_is(features):
