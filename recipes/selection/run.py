@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mace_weak.tangent.picking import NOISE
@@ -57,6 +58,17 @@ def table(rows: Sequence[Row], foundations: Mapping[str, Mapping[str, float]]) -
             ]
             lines.append([str(data), str(count), str(method), *cells])
     return markdown_table(HEADER, lines)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """The geometric means over the data of the force error over random choices'."""
+    seeds = pd.DataFrame(rows).pivot(
+        index=["data", "structures", "seed"], columns="method", values="force_rmse"
+    )
+    ratios = (seeds[FORCES] / seeds[RANDOM]).groupby(["data", "structures"]).mean()
+    means = np.exp(np.log(ratios).groupby("structures").mean())
+    listed = ", ".join(f"{mean:.2f} with {count} energies" for count, mean in means.items())
+    return f"Forces over random's, geometric mean over the data: {listed}."
 
 
 def with_earlier(path: Path, rows: Sequence[Row], origin: Mapping[str, str]) -> list[Row]:
@@ -131,7 +143,7 @@ def main() -> None:
     write_csv(file, rows)
     for name in {row["data"] for row in rows} - set(foundations):
         foundations[name] = demonstration.prepare(name)
-    text = with_versions(table(rows, foundations), PACKAGES)
+    text = with_versions(f"{table(rows, foundations)}\n\n{summary(rows)}", PACKAGES)
     print(f"\nErrors of unseen structures:\n\n{text}\n\nResults: {file}")
     if options.readme:
         readme = HERE / "README.md"

@@ -22,8 +22,8 @@ BY_PROGRAM = {
 EXACTLY = {
     "python -m recipes.quickstart.run": "recipes/test_quickstart.py",
     "python -m recipes.quickstart.run --host=nequip": "recipes/test_quickstart.py",
-    "python -m recipes.selection.run": "recipes/test_selection.py",
-    "python -m recipes.selection.run --n 10 50 --seeds 1 --readme": "recipes/test_selection.py",
+    "python -m recipes.selection.run --seeds 1 2 3 4 5 6": "recipes/test_selection.py",
+    "python -m recipes.selection.run --n 10 50 --readme": "recipes/test_selection.py",
     "python -m recipes.long_range.make_data": "recipes/test_dimers.py",
     "python -m recipes.long_range.run --readme": "recipes/test_dimers.py",
     "python -m recipes.benchmark.run learning_rates --data mine.xyz --energy-key energy "

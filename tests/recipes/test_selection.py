@@ -12,7 +12,7 @@ if HOSTS["mace"] is None:
     pytest.skip("the demonstration is with MACE", allow_module_level=True)
 
 from recipes.benchmark.benchmark_runner import write_csv
-from recipes.selection.run import with_earlier
+from recipes.selection.run import summary, with_earlier
 
 SELECTION = RECIPES / "selection"
 METHODS = ["random", "forces"]
@@ -34,6 +34,16 @@ def test_rows_of_earlier_calls_are_kept_if_versions_and_defaults_are_the_same(tm
     assert again["force_rmse"] == 1.0
     (new,) = with_earlier(file, [{**other, "force_rmse": 2.0}], {**versions, "torch": "2.11"})
     assert new["structures"] == 10
+
+
+def test_ratios_are_taken_within_seeds_and_averaged_over_the_data():
+    errors = {("a", 1): (2.0, 1.0), ("a", 2): (1.0, 0.7), ("b", 1): (1.0, 2.4)}
+    rows = [
+        {"data": data, "structures": 5, "seed": seed, "method": method, "force_rmse": error}
+        for (data, seed), both in errors.items()
+        for method, error in zip(METHODS, both, strict=True)
+    ]
+    assert "1.20 with 5 energies" in summary(rows)  # the root of 0.6 times 2.4
 
 
 @pytest.mark.slow
