@@ -80,7 +80,7 @@ class Cluster:
             CONFIGURATION.format(
                 folder=self.folder,
                 controller_port=free_port(),
-                first_job=1 + 100 * (os.getpid() % 1000),  # of which a job's port follows
+                first_job=1 + 100 * (os.getpid() % 1000),  # a job's port follows from its id
                 nodes="\n".join(
                     f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={free_port()} "
                     f"CPUs=64 Gres=gpu:{GPUS} State=UNKNOWN"

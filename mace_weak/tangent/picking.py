@@ -97,7 +97,8 @@ class PoolFeatures:
     @property
     def noise(self) -> np.ndarray:
         """Variances of the energies' noise (n_structures,)."""
-        return NOISE * np.maximum(self.variances, LEAST * np.mean(self.variances))
+        variances = self.variances
+        return NOISE * np.maximum(variances, LEAST * np.mean(variances))
 
     def only(self, numbers: Sequence[int]) -> PoolFeatures:
         """The same forces, and the energies of some structures."""
@@ -197,6 +198,7 @@ class _Conditioned:
         self._learn_composition(number)
 
     def _learn_composition(self, number: int) -> None:
+        """Take out of all compositions what is along that of a structure."""
         own = self.compositions[number]
         size = float(np.linalg.norm(own))
         if size > INDEPENDENT:
