@@ -73,15 +73,16 @@ NUMBERS = View(
         "structures",
         "structures_ammonia",
         "structures_methanol",
+        "structures_h2co",
         "learning_rates",
         "molecules",
         "closed_form",
         "closed_form_molecules",
         "closed_form_numbers",
     ),
-    ("rmd17_ethanol", "ammonia", "methanol"),
+    ("rmd17_ethanol", "h2co", "ammonia", "methanol"),
     ("plain", "finetune", "energies and forces"),
-    (10, 20, 50, 100, 200, 500),
+    (5, 10, 20, 50, 100, 200, 500),
 )
 VIEWS = {
     "alternatives": View(
@@ -176,15 +177,19 @@ def draw(rows: pd.DataFrame, across: str, path: Path) -> None:
     start = foundation_rows(rows)["force_rmse"]
     names = list(dict.fromkeys(means["data"]))
     colors = dict(zip(dict.fromkeys(means["method"]), TABLEAU_COLORS, strict=False))
-    figure, axes = plt.subplots(1, len(names), figsize=(1.5 + 4.0 * len(names), 3.8), squeeze=False)
-    for axis, data in zip(axes[0], names, strict=True):
+    columns = 2 if len(names) == 4 else len(names)
+    lines = len(names) // columns
+    size = (1.5 + 4.0 * columns, 0.2 + 3.6 * lines)
+    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False)
+    for axis, data in zip(axes.flat, names, strict=True):
         panel(axis, means[means["data"] == data], across, colors)
         axis.axhline(start[data], color="0.5", linestyle=":", label="foundation model")
         axis.set_title(data)
         axis.set_xlabel(ACROSS[across])
-    axes[0][0].set_ylabel("force RMSE, meV/Å")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("force RMSE, meV/Å")
     entries: dict[str, Artist] = {}  # a method may lack in some panels
-    for axis in axes[0]:
+    for axis in axes.flat:
         handles, labels = axis.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
     axes[0][-1].legend(
