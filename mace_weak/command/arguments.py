@@ -32,6 +32,12 @@ def usable(device: str) -> str:
     Raises:
         WeakLossError: if it cannot.
     """
+    if ":" in device:
+        kind, _, number = device.partition(":")
+        raise WeakLossError(
+            f"--device={device}: the trainers of MACE and NequIP take no number: set "
+            f"CUDA_VISIBLE_DEVICES={number} and give --device={kind}"
+        )
     if device != "cpu":
         import torch
 
@@ -51,7 +57,11 @@ EnergyKey = Annotated[str, typer.Option(help="Key of the energies (eV) in the fi
 ForcesKey = Annotated[str, typer.Option(help="Key of the forces (eV/Å).")]
 StressKey = Annotated[str, typer.Option(help="Key of the stresses (eV/Å³).")]
 Device = Annotated[
-    str, typer.Option(callback=usable, help="Where the model runs: cpu, cuda or cuda:1.")
+    str,
+    typer.Option(
+        callback=usable,
+        help="Where the model runs: cpu or cuda. CUDA_VISIBLE_DEVICES chooses among several GPUs.",
+    ),
 ]
 Dtype = Annotated[
     Precision | None, typer.Option(help="Precision of a MACE model; default: as it was saved.")

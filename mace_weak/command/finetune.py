@@ -175,6 +175,7 @@ class Finetuning:
         result.tables += [chosen_table(tangent.account), expected_table(tangent.account, decided)]
         if self.request.test is not None:
             self.tested(self.request.test, result, error_bars=decided is None)
+        result.complete = True
         result.tables.append(time_table(self.work.seconds))
         result.notes += self.notes(shifts, determined=labels.atoms_determined)
 
@@ -255,6 +256,7 @@ class Finetuning:
 
     def train(self, task: Task, arguments: Sequence[str]) -> None:
         """Run the host's trainer, which keeps the folder locked even if this process is killed."""
+        self.work.drop_broken()
         if self.work.has(self.host.PRODUCT):
             return
         run_trainer(

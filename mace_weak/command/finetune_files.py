@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from ase import Atoms
@@ -30,6 +31,7 @@ MARK = "finetune.json"
 LOCK = "lock"
 SECONDS = "seconds.json"
 LESSONS, VALIDATION, LABELS = "lessons.xyz", "validation.xyz", "labels.xyz"
+SAVED = (".model", ".pt", ".ckpt")  # by torch, as zip files
 N_VALIDATION = 10  # structures; the tangent model has no noise, so that few can choose the epoch
 
 
@@ -107,6 +109,12 @@ class Work:
                 path.unlink()
         self.seconds = {}
 
+    def drop_broken(self) -> None:
+        """Remove models and checkpoints that a killed trainer left half written."""
+        for path in self.folder.rglob("*"):
+            if path.suffix in SAVED and not _is_whole(path):
+                path.unlink()
+
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """Add the time of a part to that of earlier calls."""
@@ -115,6 +123,14 @@ class Work:
                 yield
         finally:
             _write_json(self.folder / SECONDS, self.seconds)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with ZipFile(path) as file:
+            return file.testzip() is None
+    except BadZipFile:
+        return False
 
 
 def open_work(out: Path, *, inputs: Sequence[Path], overwrite: bool) -> Work:
@@ -141,10 +157,12 @@ def open_work(out: Path, *, inputs: Sequence[Path], overwrite: bool) -> Work:
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except (BlockingIOError, PermissionError) as error:
         raise WeakLossError(
             f"another process works in '{folder}': wait for it, end it, or name another --out"
         ) from error
+    except OSError:  # a file system without locks, as some of clusters
+        pass
     work = Work(folder, lock)
     if overwrite or not work.has(MARK):
         work.clear()

@@ -51,10 +51,11 @@ class Result:
     findings: list[Finding] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    complete: bool = False  # what was asked for is there, so that findings are no failure
 
     @property
     def status(self) -> int:
-        return FINDING if self.findings else SUCCESS
+        return FINDING if self.findings and not self.complete else SUCCESS
 
     def as_json(self) -> str:
         content = {

@@ -299,6 +299,7 @@ def written(path: Path, frames: np.ndarray, out: Path, result: Result) -> Result
     out.parent.mkdir(parents=True, exist_ok=True)
     write(out, found, format="extxyz")
     result.written.append(out)
+    result.complete = True
     result.notes.append(
         "The structures are written in the order of the pool: pool_index is the number of the "
         "frame there, from 0, selection_order its place in the choice."

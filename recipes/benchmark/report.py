@@ -70,15 +70,16 @@ class View:
 
 NUMBERS = View(
     (
-        "structures",
+        "structures_ethanol",
+        "structures_h2co",
         "structures_ammonia",
         "structures_methanol",
-        "structures_h2co",
+        "structures_with_forces",
         "learning_rates",
         "molecules",
+        "upper_bound",
         "closed_form",
         "closed_form_molecules",
-        "closed_form_numbers",
     ),
     ("rmd17_ethanol", "h2co", "ammonia", "methanol"),
     ("plain", "finetune", "energies and forces"),

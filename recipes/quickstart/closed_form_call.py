@@ -32,5 +32,4 @@ def finetuned(out: Path, command: list[str], *, suffix: str, quiet: bool) -> Pat
         threads=1,
         loss=processes.CLOSED_FORM,
         quiet=quiet,
-        accepted=(0, 1),
     )

@@ -47,14 +47,12 @@ def trained(
     threads: int,
     loss: str | None = None,
     quiet: bool = False,
-    accepted: Sequence[int] = (0,),
 ) -> Path:
     """Train in a folder of ``out``, or take what an earlier call left; returns the ``product``.
 
     ``place`` makes the argument that says where. The folder is named after
     all that the training depends on, its command, ``config``, and the defaults of the ``loss``, so
     that a model is taken only if it was trained alike. The file ``seconds`` in it has the time.
-    ``accepted`` are the exit statuses of a success.
     """
     configured = config.read_text() if config else None
     content = " ".join(filter(None, [*command, configured, defaults_of(loss, on_labels=True)]))
@@ -63,10 +61,7 @@ def trained(
         shutil.rmtree(folder, ignore_errors=True)  # of a call that was killed: its time is unknown
         start = time.perf_counter()
         whole = [*command, place(folder)]
-        train(
-            folder, whole, epochs=epochs, epoch=epoch, threads=threads, quiet=quiet,
-            accepted=accepted,
-        )  # fmt: skip
+        train(folder, whole, epochs=epochs, epoch=epoch, threads=threads, quiet=quiet)
         (folder / "seconds").write_text(f"{time.perf_counter() - start:.1f}")
     return folder / product
 
@@ -111,7 +106,6 @@ def train(
     epoch: re.Pattern[str] | None,
     threads: int,
     quiet: bool,
-    accepted: Sequence[int] = (0,),
 ) -> None:
     """Run a training command; ``epoch`` finds the number of the epoch in a line of its output.
 
@@ -134,7 +128,7 @@ def train(
             output.append(line)
             if epoch is not None and (found := epoch.search(line)):
                 bar.update(int(found[1]) + 1 - bar.n)
-    if process.returncode not in accepted:
+    if process.returncode != 0:
         raise SystemExit(f"{' '.join(command)}\nfailed:\n{''.join(output[-30:])}")
 
 

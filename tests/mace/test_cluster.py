@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from datafiles import QUICKSTART
+from finetuning import FEW_STEPS
 from forked import SCRIPTS
 from readme_commands import batch_calls
 from slurm import needs_slurm
@@ -17,6 +19,7 @@ from training import Run
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "recipes" / "cluster"
 CONFIG = ROOT / "recipes" / "cbs_energy_only" / "finetune.yaml"
+ETHANOL, TEST = (QUICKSTART / "data" / f"ethanol_pbe_{name}.xyz" for name in ("train", "test"))
 WORKER = Path(__file__).with_name("distributed_worker.py")
 SHELL = sorted(path for path in CLUSTER.iterdir() if path.suffix in (".sh", ".slurm", ".pbs"))
 FIRST, LATER, LAST = (f"checkpoints/run_run-1_epoch-{epoch}.pt" for epoch in (0, 20, 59))
@@ -83,7 +86,9 @@ def submit(cluster, environment, shrunk, tmp_path):
 
 SEVERAL = ("several_gpus.slurm", "torchrun.slurm")
 SEEDS = "seeds.slurm"
-CALLS = {name: call for name, call in batch_calls().items() if call.script.name != "nequip.slurm"}
+OTHERS = ("nequip.slurm", "finetune.slurm")
+CALLS = {name: call for name, call in batch_calls().items() if call.script.name not in OTHERS}
+(FINETUNE_CALL,) = (call for call in batch_calls().values() if call.script.name == OTHERS[1])
 
 
 @needs_slurm
@@ -133,6 +138,29 @@ def test_a_killed_job_goes_on_and_finishes(cluster, environment, shrunk, tmp_pat
         for name in (f"whole/{FIRST}", f"whole/{LAST}", f"killed/{LAST}")
     )
     assert 0 < float((other - end).norm()) < 0.1 * float((end - start).norm())
+
+
+@needs_slurm
+def test_a_killed_finetuning_goes_on_and_finishes(cluster, environment, foundation, tmp_path):
+    """With the call of the README, and few steps."""
+    out = tmp_path / "finetuned.model"
+    names = {"small": foundation, "train.xyz": ETHANOL, "finetuned.model": out, "test.xyz": TEST}
+    words = [str(names.get(word, word)) for word in FINETUNE_CALL.arguments]
+    job = cluster.submit(
+        FINETUNE_CALL.script, *words, FEW_STEPS, cwd=ROOT,
+        options=[f"--output={tmp_path}/log", "--cpus-per-task=1", *FINETUNE_CALL.options],
+    )  # fmt: skip
+    solution = tmp_path / "finetuned.model.work" / "solution.npz"
+    cluster.wait_for(solution.is_file, "the solution", 200)
+    solved = solution.stat().st_mtime_ns
+    cluster.call("scancel", "--batch", "--signal=USR1", job)
+    cluster.start_again(job)
+    states = cluster.wait(job)
+    log = (tmp_path / "log").read_text()
+    assert states == ["COMPLETED"], log[-3000:]
+    assert log.count("time is nearly over: requeued") == 1
+    assert f"wrote   {out}" in log
+    assert solution.stat().st_mtime_ns == solved
 
 
 @pytest.mark.parametrize("script", SHELL, ids=lambda path: path.name)
