@@ -13,7 +13,9 @@ import numpy as np
 from mace_weak.compositions import fit_atoms
 
 ASE_KEYS = ("energy", "forces", "stress")
+ASE_LABELS = ("energy", "energies", "free_energy", "forces", "stress")  # kept by its calculators
 MOST_BINDING = 12.0  # eV for an atom: no material is bound so firmly
+SAME = 1e-6  # eV, by which energies do not differ
 COARSE = 0.1  # share of what energies differ by that rounding may take
 FEWEST = 3  # energies beyond those of the atoms, to see what they differ by
 
@@ -29,12 +31,38 @@ class Problem:
         return f"{self.what}: {self.mend}"
 
 
-def unplaced(positions: np.ndarray, cell: np.ndarray) -> Problem | None:
-    """Positions or cell vectors that are no finite numbers."""
+def unplaced(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> Problem | None:
+    """Positions or cell vectors that are no finite numbers, or a cell that is missing."""
     for name, values in (("position", positions), ("cell vector", cell)):
         if not np.all(np.isfinite(values)):
             return Problem(f"a {name} is NaN or infinite", "correct or remove the structure")
+    if np.linalg.matrix_rank(cell[pbc]) < np.count_nonzero(pbc):
+        return Problem(
+            "it is periodic and has no cell vectors to repeat along",
+            "write its cell, or pbc as F F F for a molecule",
+        )
     return None
+
+
+def unread_by_mace(label: str, key: str) -> Problem:
+    """A label that ASE keeps with its calculator, where MACE reads its three own names only."""
+    return Problem(
+        f"its {label} is called '{key}', which ASE keeps with its calculator, where MACE does not "
+        "look",
+        f"write it under another name, REF_{label}",
+    )
+
+
+def held_atoms(key: str | None) -> Problem | None:
+    """Forces of a structure with constraints, under the name for which MACE asks ASE."""
+    if key != "forces":
+        return None
+    return Problem(
+        "it has constraints (move_mask), and under ASE's own name 'forces' MACE reads zero forces "
+        "of the atoms that are held",
+        "write the forces under another name, REF_forces, and name that by --forces_key "
+        "(--forces-key of mace-weak), or remove the constraints",
+    )
 
 
 def filled_with_zeros(label: str, key: str, missing: int) -> Problem | None:
@@ -137,7 +165,7 @@ def coarse_energies(counts: np.ndarray, energies: np.ndarray, *, dtype: str) -> 
     step = float(np.max(np.spacing(np.abs(energies).astype(np.float32))))
     left = fit_atoms(counts.astype(float), energies).residuals * counts.sum(axis=1)
     spread = float(np.std(left))
-    if step < COARSE * spread:
+    if step < COARSE * spread or spread < SAME:
         return None
     return Problem(
         f"energies of {np.max(np.abs(energies)):.3g} eV are rounded to {step:.2g} eV in float32, "

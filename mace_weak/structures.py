@@ -6,6 +6,7 @@ ASE is imported where it is needed, as the core alone works without it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +15,7 @@ import numpy as np
 
 from mace_weak.errors import WeakLossError
 from mace_weak.keys import ENERGY_KEY, FORCES_KEY, ISOLATED, STRESS_KEY
-from mace_weak.misread import unplaced
+from mace_weak.misread import ASE_KEYS, Problem, held_atoms, unplaced, unread_by_mace
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -105,6 +106,32 @@ def label_value(atoms: Atoms, key: str) -> Any:
     return None
 
 
+def unread(atoms: Atoms, keys: Keys) -> Iterator[Problem]:
+    """Labels of a structure that MACE misses, or reads as something else, where ASE put them."""
+    results = atoms.calc.results if atoms.calc is not None else {}
+    for label in (field.name for field in fields(keys)):
+        key = getattr(keys, label)
+        elsewhere = key in atoms.info or key in atoms.arrays
+        if key in results and key not in ASE_KEYS and not elsewhere:
+            yield unread_by_mace(label, key)
+    if atoms.constraints and "forces" in results and (problem := held_atoms(keys.forces)):
+        yield problem
+
+
+def has_others(atoms: Atoms, keys: Keys) -> bool:
+    """Whether ASE's own labels of a structure differ from those under the keys."""
+    results = atoms.calc.results if atoms.calc is not None else {}
+    pairs = (
+        (results.get(name), keys.label(atoms, name))
+        for name in ASE_KEYS
+        if getattr(keys, name) != name
+    )
+    return any(
+        value is not None and label is not None and not np.allclose(value, label, equal_nan=True)
+        for value, label in pairs
+    )
+
+
 def _shortened(value: Any) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= 40 else f"{text[:40]}…"
@@ -119,8 +146,8 @@ def read_structures(path: Path) -> Iterator[Atoms]:
     """The structures of a file, one at a time.
 
     Raises:
-        WeakLossError: if the file is missing, empty or cannot be read, or a position or cell
-            vector is NaN or infinite.
+        WeakLossError: if the file is missing, empty or cannot be read, a position or cell vector
+            is NaN or infinite, or a structure has no atoms or is periodic without a cell.
     """
     from ase.io import iread
 
@@ -129,8 +156,10 @@ def read_structures(path: Path) -> Iterator[Atoms]:
     count = 0
     try:
         for atoms in iread(path, index=":"):
-            if problem := unplaced(atoms.positions, atoms.cell.array):
+            if problem := unplaced(atoms.positions, atoms.cell.array, atoms.pbc):
                 raise WeakLossError(f"{_place(path, count)}: {problem}")
+            if not len(atoms):
+                raise WeakLossError(f"{_place(path, count)}: it has no atoms: remove it")
             yield atoms
             count += 1
     except WeakLossError:
@@ -151,11 +180,18 @@ def read_labelled(path: Path, keys: Keys) -> Iterator[tuple[str, Atoms, dict[str
     """
     for number, atoms in enumerate(read_structures(path)):
         place = _place(path, number)
-        try:
+        with naming(place):
             labels = keys.labels(atoms)
-        except WeakLossError as error:
-            raise WeakLossError(f"{place}: {error}") from error
         yield place, atoms, labels
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Put a structure's file and number before the message of an error."""
+    try:
+        yield
+    except WeakLossError as error:
+        raise WeakLossError(f"{place}: {error}") from error
 
 
 def _place(path: Path, number: int) -> str:

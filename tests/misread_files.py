@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.io import read, write
 from datafiles import QUICKSTART
 
@@ -96,6 +97,32 @@ def no_position() -> list[Atoms]:
     return own
 
 
+def no_cell() -> list[Atoms]:
+    own = frames()
+    own[3].pbc = True
+    return own
+
+
+def no_atoms() -> list[Atoms]:
+    own = frames()
+    own[3] = Atoms(info={"REF_energy": 0.0})
+    return own
+
+
+def held() -> list[Atoms]:
+    """A slab's way to write which atoms do not move."""
+    own = [ases_own(atoms, energy=True, forces=True) for atoms in frames()]
+    own[3].set_constraint(FixAtoms([0, 1]))
+    return own
+
+
+def free_energies() -> list[Atoms]:
+    own = frames()
+    for atoms in own:
+        atoms.info = {"free_energy": atoms.info["REF_energy"]}
+    return own
+
+
 # How a file is made, the names of its labels, and what is said of it.
 FILES: dict[str, tuple[Callable[[], list[Atoms]], dict[str, str], str]] = {
     "some forces under ASE's name": (
@@ -124,11 +151,27 @@ FILES: dict[str, tuple[Callable[[], list[Atoms]], dict[str, str], str]] = {
     "forces in the comment line": (in_the_comment_line, {}, "in the comment line (info"),
     "forces of another structure": (the_first_ones_forces, {}, "have the same forces"),
     "a position that is none": (no_position, {}, "3 (counted from 0): a position is NaN"),
+    "a periodic structure without a cell": (
+        no_cell,
+        {},
+        "3 (counted from 0): it is periodic and has no cell vectors",
+    ),
+    "a structure without atoms": (no_atoms, {}, "3 (counted from 0): it has no atoms"),
+    "forces of atoms that are held": (
+        held,
+        {"energy": "energy", "forces": "forces"},
+        "it has constraints (move_mask), and under ASE's own name 'forces' MACE reads zero",
+    ),
+    "energies where MACE does not look": (
+        free_energies,
+        {"energy": "free_energy"},
+        "its energy is called 'free_energy', which ASE keeps with its calculator",
+    ),
 }
 
 
 def written(folder: Path, name: str) -> Path:
     make, _, _ = FILES[name]
     path = folder / "labels.xyz"
-    write(path, make())
+    write(path, make(), format="extxyz")
     return path

@@ -57,6 +57,11 @@ def test_isolated_atoms_are_all_there_with_energies(energies, key, expected):
         assert part in str(problem)
 
 
+def test_equal_energies_have_no_differences_to_lose():
+    counts, energies = np.ones((6, 1)), np.full(6, -14.25)
+    assert coarse_energies(counts, energies, dtype="float32") is None
+
+
 def test_isolated_atoms_of_another_method_are_known():
     assert foreign_atoms(ATOMS, ETHANOLS, totals()) is None
     problem = foreign_atoms({**ATOMS, "C": -1027.0}, ETHANOLS, totals())

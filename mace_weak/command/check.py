@@ -28,7 +28,7 @@ from mace_weak.command.check_geometry import (
 from mace_weak.command.models import Model
 from mace_weak.command.output import Finding, Result, Table
 from mace_weak.command.propose import Subject, suitable_displacement, training_command
-from mace_weak.command.survey import Labelled, Survey
+from mace_weak.command.survey import Survey
 from mace_weak.compositions import counts_of, elements_of, fit_elements
 from mace_weak.misread import ASE_KEYS, Problem, misread_by_mace, no_forces, same_forces
 from mace_weak.structures import Keys
@@ -112,6 +112,8 @@ def file_findings(surveys: Sequence[Survey], keys: Keys, reader: str) -> Iterato
         yield from size_findings(survey)
         yield from duplicates(survey)
     yield from unused_labels(surveys[0], reader)
+    if reader == NEQUIP:
+        yield from other_labels(surveys[0], keys)
 
 
 def split_findings(train: Survey, others: Sequence[Survey]) -> Iterator[Finding]:
@@ -186,13 +188,23 @@ def misread_by_maces_reader(survey: Survey, keys: Keys, *, dtype: str) -> Iterat
     if survey.labels["forces"]:
         alone = len(survey.isolated_atoms)
         missing["forces"] = max(0, survey.count - alone - survey.labels["forces"])
+    if survey.labels["stress"]:
+        periodic = sum(len(one.numbers) for (_, repeats), one in survey.groups.items() if repeats)
+        missing["stress"] = max(0, periodic - survey.labels["stress"])
+    for problem, numbers in survey.unread.items():
+        yield Finding(
+            f"{survey.path}: structure {numbers[0]} (counted from 0; {len(numbers)} in all): "
+            f"{problem.what}",
+            problem.mend,
+            wrong=True,
+        )
     if survey.misspelt:
         yield Finding(
             f"{survey.path}: {survey.misspelt} isolated atoms have a config_type that MACE takes "
             "for structures to train on",
             "write config_type=IsolatedAtom",
         )
-    known = [one for one in labelled(survey) if one.bound]
+    known = [one for one in survey.labelled if one.bound]
     if not known and survey.isolated_atoms:
         yield Finding(
             f"{survey.path}: there are only isolated atoms, and nothing to train on",
@@ -223,6 +235,17 @@ def unused_labels(train: Survey, reader: str) -> Iterator[Finding]:
         yield Finding(
             f"{train.path}: the stress of {known} of {train.count} structures is not learned",
             FOR_STRESS[reader],
+        )
+
+
+def other_labels(train: Survey, keys: Keys) -> Iterator[Finding]:
+    """ASE's own labels beside those of the keys, which nequip prefers."""
+    if train.others:
+        yield Finding(
+            f"{train.path}: {len(train.others)} structures (the first is {train.others[0]}, "
+            "counted from 0) have other labels under ASE's own names than under "
+            f"'{keys.energy}' and '{keys.forces}', and nequip takes ASE's",
+            "leave them out by exclude_keys in data, as the configuration of the call below does",
         )
 
 
@@ -260,11 +283,9 @@ def total_energies_in_another_unit(train: Survey) -> Iterator[Finding]:
 
     Not in Rydberg: energies of the valence electrons in eV are as large.
     """
-    ratios = [
-        float(structure.labels["energy"])
-        / sum(all_electron_energy(symbol) for symbol in structure.atoms.get_chemical_symbols())
-        for structure in labelled(train)
-    ]
+    frames = [(one.atoms.get_chemical_symbols(), one.labels["energy"]) for one in train.labelled]
+    expected = [sum(map(all_electron_energy, symbols)) for symbols, _ in frames]
+    ratios = [float(energy) / one for (_, energy), one in zip(frames, expected, strict=True) if one]
     if not ratios or np.ptp(ratios) > abs(np.median(ratios)):
         return
     units = {name: size for name, size in ENERGY_UNITS.items() if name != "Rydberg"}
@@ -282,7 +303,7 @@ def total_energies_in_another_unit(train: Survey) -> Iterator[Finding]:
 
 def energy_tables(train: Survey, model: Model | None, comparison: Comparison | None) -> list[Table]:
     """The energies of the atoms, fitted to the sample and from elsewhere, and the residuals."""
-    known = labelled(train)
+    known = train.labelled
     if not known:
         return []
     frames = [structure.atoms for structure in known]
@@ -315,17 +336,12 @@ def element_rows(
     return [[symbol, *(one.get(symbol) for one in sources)] for symbol in sorted(train.elements)]
 
 
-def labelled(train: Survey) -> list[Labelled]:
-    """The structures of the sample that have an energy."""
-    return [structure for structure in train.structures if "energy" in structure.labels]
-
-
 def scales(train: Survey, slope: float, correlation: float, pairs: int) -> Table:
     """Lengths, forces, and how forces and energies agree."""
     rows: list[list[Any]] = [
         ["shortest distance, Å", min(train.shortest)],
         ["suitable displacement, Å", suitable_displacement(train)],
-        ["largest force, eV/Å", max(train.largest_forces)],
+        ["largest force, eV/Å", max(filter(np.isfinite, train.largest_forces), default=np.nan)],
         ["energies per coordinate of the atoms", train.labels["energy"] / train.coordinates],
         ["close pairs of structures", pairs],
         ["their energies against the work of the forces, slope", slope],

@@ -16,8 +16,8 @@ from mace_weak.losses import TERMS
 from mace_weak.versions import MACE, NEQUIP
 
 SUPERVISED = "supervised"
-WEAK = tuple(TERMS)
 ENERGY, FORCES = "energy", "forces"
+WEAK = (*TERMS, FORCES)  # the last is that of a tangent anchor
 BEFORE = -1  # the epoch of a validation before the first one
 
 Curve = Mapping[int, float]  # by epoch, in order
@@ -45,8 +45,9 @@ REWEIGHTING = re.compile(r"LossCoefficient|SoftAdapt")
 class Training:
     """Curves by epoch.
 
-    ``losses`` are means of an epoch of the parts of the loss: ``supervised``, and ``taylor`` and
-    ``spatial`` as they were added to it; a loss without weak terms is all supervised.
+    ``losses`` are means of an epoch of the parts of the loss: ``supervised``, and ``taylor``,
+    ``spatial`` and the ``forces`` of a tangent anchor as they were added to it; a loss without weak
+    terms is all supervised.
     ``validation`` is what the host chooses the model by, in its units. ``errors`` are RMSE in
     validation: ``energy`` in meV/atom, ``forces`` in meV/Å.
     """
@@ -199,7 +200,7 @@ def _mace_rows(path: Path) -> Iterator[Row]:
     Raises:
         WeakLossError: if a line cannot be read.
     """
-    lines = path.read_text().splitlines()
+    lines = path.read_text(errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
@@ -294,15 +295,19 @@ def _nequip_rows(path: Path) -> Iterator[Row]:
     Raises:
         WeakLossError: if the file is no log of Lightning.
     """
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            try:
+    try:
+        with path.open(newline="", errors="replace") as file:
+            log = csv.DictReader(file)
+            if "epoch" not in (log.fieldnames or ()):
+                raise ValueError("no epochs")
+            for row in log:
                 values = {name: float(value) for name, value in row.items() if value}
-                yield {**values, "epoch": int(values["epoch"])}
-            except (KeyError, ValueError, TypeError) as error:
-                raise WeakLossError(
-                    f"'{path}' is not written by Lightning's CSVLogger: name the folder of a run"
-                ) from error
+                if "epoch" in values:  # else of a callback that logs by the step alone
+                    yield {**values, "epoch": int(values["epoch"])}
+    except (ValueError, TypeError, csv.Error) as error:
+        raise WeakLossError(
+            f"'{path}' is not written by Lightning's CSVLogger: name the folder of a run"
+        ) from error
 
 
 def _nequip_losses(rows: Sequence[Row], name: str) -> Curve:

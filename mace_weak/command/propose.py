@@ -18,7 +18,9 @@ from ase.data import atomic_numbers
 from mace_weak.command.check_foundation import Comparison
 from mace_weak.command.models import Model, host_of
 from mace_weak.command.survey import Survey
+from mace_weak.compositions import elements_of, fit_elements
 from mace_weak.losses import WITHOUT_TERMS
+from mace_weak.misread import ASE_LABELS
 from mace_weak.options import WeakOptions
 from mace_weak.structures import Keys
 from mace_weak.versions import NEQUIP, NEQUIP_NET
@@ -140,7 +142,7 @@ def _mace_flags(subject: Subject) -> Iterator[str]:
         yield "--lr=0.003"
     else:
         if not train.isolated_atoms:
-            yield "--E0s=average"
+            yield f"--E0s={_fitted(train) if _lacks_energies(subject) else 'average'}"
         yield "--loss=weighted"
     yield f"--batch_size={max(1, min(BATCH, n_structures // 2))}"
     yield from ("--max_num_epochs=101", "--eval_interval=10", "--save_all_checkpoints")
@@ -150,6 +152,22 @@ def _mace_flags(subject: Subject) -> Iterator[str]:
     yield from ("--ema_decay=0.99", f"--device={subject.device}", "--name=mine")
 
 
+def _fitted(train: Survey) -> str:
+    """The energies of the atoms by least squares, as MACE's average is NaN where some lack one."""
+    frames = [one.atoms for one in train.labelled]
+    energies = [float(one.labels["energy"]) for one in train.labelled]
+    if not frames:
+        return "average"
+    fitted = fit_elements(frames, energies).by_element(elements_of(frames))
+    return by_number(fitted)
+
+
+def by_number(energies: Mapping[str, float]) -> str:
+    """Energies of the atoms (eV) as MACE's ``--E0s`` takes them."""
+    listed = (f"{atomic_numbers[name]}: {energy:.6f}" for name, energy in energies.items())
+    return f"{{{', '.join(listed)}}}"
+
+
 def _atomic_energies_flag(subject: Subject) -> str:
     """``--E0s`` for a fine-tuning; by value for a single element, where MACE's estimate fails."""
     energies = (subject.model and subject.model.atomic_energies) or {}
@@ -157,7 +175,7 @@ def _atomic_energies_flag(subject: Subject) -> str:
         return "--E0s=estimated"
     ((symbol, energy),) = energies.items()
     shifted = energy + subject.comparison.shifts[symbol]
-    return f"--E0s={{{atomic_numbers[symbol]}: {shifted:.6f}}}"
+    return f"--E0s={by_number({symbol: shifted})}"
 
 
 def _loss_flags(subject: Subject) -> Sequence[str]:
@@ -256,6 +274,9 @@ def _label_flags(keys: Keys, *, forces: bool) -> Iterator[str]:
         yield f"+data.key_mapping.{keys.energy}=total_energy"
     if forces:
         yield f"+data.key_mapping.{keys.forces}=forces"
+    read = {keys.energy, keys.forces if forces else None}
+    if read & set(ASE_LABELS):
+        yield f"data.exclude_keys=[{', '.join(name for name in ASE_LABELS if name not in read)}]"
 
 
 def _has_forces(subject: Subject) -> bool:

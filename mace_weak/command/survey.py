@@ -20,13 +20,17 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 
 from mace_weak.command.output import progress
+from mace_weak.misread import Problem
 from mace_weak.structures import (
     Keys,
     bare,
     finite,
+    has_others,
     is_isolated_atom,
+    naming,
     read_labelled,
     spelled_as_by_mace,
+    unread,
 )
 
 SAMPLE = 1000  # structures that are kept whole
@@ -74,8 +78,10 @@ class Survey:
     (the largest distance of an atom to its nearest neighbour, Å). ``labels`` counts each label,
     ``bad`` has the numbers of the structures in which it is NaN or infinite. ``isolated_atoms``
     are energies (eV) by element, ``misspelt`` counts those that MACE does not recognise;
-    ``misplaced`` are the numbers of the structures with forces in the comment line. ``sample`` are
-    at most a thousand structures at random, each with the next one in the file.
+    ``misplaced`` are the numbers of the structures with forces in the comment line, ``unread`` of
+    those that MACE misreads, by the problem, and ``others`` of those in which ASE's own labels
+    differ from those under the keys. ``sample`` are at most a thousand structures at random, each
+    with the next one in the file.
     """
 
     path: Path
@@ -91,6 +97,8 @@ class Survey:
     isolated_atoms: dict[str, float | None] = field(default_factory=dict)
     misspelt: int = 0
     misplaced: list[int] = field(default_factory=list)
+    unread: dict[Problem, list[int]] = field(default_factory=lambda: defaultdict(list))
+    others: list[int] = field(default_factory=list)
     sample: list[tuple[Labelled, Labelled | None]] = field(default_factory=list)
 
     @property
@@ -105,6 +113,11 @@ class Survey:
     @property
     def structures(self) -> list[Labelled]:
         return [first for first, _ in self.sample]
+
+    @property
+    def labelled(self) -> list[Labelled]:
+        """Those of the sample that have an energy."""
+        return [one for one in self.structures if "energy" in one.labels]
 
     @property
     def steps(self) -> Iterator[tuple[Labelled, Labelled]]:
@@ -158,10 +171,15 @@ def survey(path: Path, keys: Keys) -> Survey:
     found = Survey(path)
     draw = random.Random(0)
     previous: int | None = None  # place in the sample of the structure before this one
-    for _, atoms, labels in progress(read_labelled(path, keys), f"reading {path.name}"):
+    for place, atoms, labels in progress(read_labelled(path, keys), f"reading {path.name}"):
         if keys.forces in atoms.info:
             found.misplaced.append(found.count)
-        this = Labelled(found.count, bare(atoms), finite(labels))
+        for problem in unread(atoms, keys):
+            found.unread[problem].append(found.count)
+        if has_others(atoms, keys):
+            found.others.append(found.count)
+        with naming(place):
+            this = Labelled(found.count, bare(atoms), finite(labels))
         if previous is not None:
             found.sample[previous] = (found.sample[previous][0], this)
         previous = _place(found, draw)

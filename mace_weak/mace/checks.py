@@ -22,13 +22,21 @@ from mace_weak.errors import WeakLossError
 from mace_weak.mace.kinds import LONG_RANGE, MACE_OMOL, POLAR, require_finetunable
 from mace_weak.misread import Problem, misread_by_mace, no_forces, same_forces
 from mace_weak.options import WeakOptions
-from mace_weak.structures import STATE, Keys, is_isolated_atom, read_labelled, spelled_as_by_mace
+from mace_weak.structures import (
+    STATE,
+    Keys,
+    is_isolated_atom,
+    read_labelled,
+    spelled_as_by_mace,
+    unread,
+)
 from mace_weak.versions import installed
 
 REPLAY_HEAD = "pt_head"
 LABELS = tuple(field.name for field in fields(Keys))
 # MACE's losses that ignore the weights of labels, and so fit what is missing to zero
 UNWEIGHTED = {"huber": ("energy", "forces", "stress"), "l1l2energyforces": ("forces",)}
+OF_STRESS = ("stress", "huber", "universal")
 PACKED_SUFFIXES = (".h5", ".hdf5", ".lmdb", ".aselmdb", ".db")
 
 BACKENDS = {
@@ -77,13 +85,14 @@ class LabelledFrames:
             possible = not isolated and (label in ("energy", "forces") or any(atoms.pbc))
             self.missing[label] += possible and label not in labels
 
-    def problems(self, keys: Keys, *, dtype: str) -> Iterator[Problem]:
-        """What a training would read as something else."""
+    def problems(self, keys: Keys, *, dtype: str, base_loss: str) -> Iterator[Problem]:
+        """What a training by ``base_loss`` would read as something else."""
         if problem := same_forces(self.forces):
             yield problem
         elements = sorted(self.elements)
+        stresses = ("stress",) if base_loss in OF_STRESS else ()
         yield from misread_by_mace(
-            {label: self.missing[label] for label in ("energy", "forces")},
+            {label: self.missing[label] for label in ("energy", "forces", *stresses)},
             asdict(keys),
             self.isolated,
             elements=elements,
@@ -121,8 +130,15 @@ def check_training_files(
                 f"no frame of {', '.join(train_files)} (head {head}) has an energy under the key "
                 f"'{keys.energy}': set --energy_key"
             )
-        for problem in found.problems(keys, dtype=args.default_dtype):
+        for problem in found.problems(keys, dtype=args.default_dtype, base_loss=base_loss):
             raise WeakLossError(f"{', '.join(train_files)} (head {head}): {problem}")
+        e0s = str(settings.get("E0s", args.E0s)).lower()
+        if e0s == "average" and found.missing["energy"] and not found.isolated:
+            raise WeakLossError(
+                f"{found.missing['energy']} structures of {', '.join(train_files)} (head {head}) "
+                "have no energy, of which MACE's --E0s=average makes NaN: remove them, or give "
+                "--E0s by value (mace-weak check shows them)"
+            )
         if doubt := no_forces(found.forces):
             doubts.append(f"{', '.join(train_files)} (head {head}): {doubt}")
         if args.model in LONG_RANGE and (found.counts["stress"] or found.counts["virials"]):
@@ -178,6 +194,8 @@ def count_labels(path: str, keys: Keys, found: LabelledFrames, *, state: Mapping
                     f"{place}: its {name} is called '{others[0]}', and MACE reads '{key}': rename "
                     f"it, or set --{name}_key={others[0]}"
                 )
+        for problem in unread(atoms, keys):
+            raise WeakLossError(f"{place}: {problem}")
         found.add(atoms, labels)
         for label, value in labels.items():
             if not np.all(np.isfinite(value)):

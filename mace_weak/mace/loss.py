@@ -33,6 +33,9 @@ from mace_weak.step import (
     squared,
 )
 
+# MACE's losses that ignore the weights of the structures (config_weight, config_type_weights)
+UNWEIGHTED = (modules.UniversalLoss, modules.WeightedHuberEnergyForcesStressLoss)
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -235,7 +238,7 @@ class WeakLoss(torch.nn.Module):
         penalties = penalties_of(
             step, subset, residuals, penalty=self.penalty,
             n_atoms=ref["ptr"][1:] - ref["ptr"][:-1],
-            scale=energy_weight * subset.per_structure(ref["weight"]),
+            scale=energy_weight * subset.per_structure(weights_of(self.supervised, ref)),
         )  # fmt: skip
         return {term: reduce_loss(penalty, ddp) for term, penalty in penalties.items()}, residuals
 
@@ -262,13 +265,19 @@ def energy_penalty(supervised: torch.nn.Module) -> Penalty:
     Raises:
         WeakLossError: if the loss has no energy term.
     """
-    if isinstance(supervised, modules.UniversalLoss | modules.WeightedHuberEnergyForcesStressLoss):
+    if isinstance(supervised, UNWEIGHTED):
         return huber(supervised.huber_delta)
     if isinstance(supervised, modules.WeightedEnergyForcesL1L2Loss):
         return absolute
     if hasattr(supervised, "energy_weight"):
         return squared
     raise WeakLossError(f"{type(supervised).__name__} has no energy term to weigh against")
+
+
+def weights_of(supervised: torch.nn.Module, ref: Any) -> Tensor:
+    """The weights of the structures (n_structures,) in MACE's energy term, which some ignore."""
+    ignored = isinstance(supervised, UNWEIGHTED)
+    return torch.ones_like(ref["weight"]) if ignored else ref["weight"]
 
 
 def _detached(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -55,8 +55,9 @@ def check_labels(
     for number in range(len(dataset)):
         data = dataset[number]
         positions = data[AtomicDataDict.POSITIONS_KEY]
-        cell = data.get(AtomicDataDict.CELL_KEY, positions.new_zeros(3))
-        if problem := unplaced(positions.cpu().numpy(), cell.cpu().numpy()):
+        cell = data.get(AtomicDataDict.CELL_KEY, positions.new_zeros(3, 3)).view(3, 3)
+        pbc = data.get(AtomicDataDict.PBC_KEY, torch.zeros(3, dtype=torch.bool)).view(3)
+        if problem := unplaced(positions.cpu().numpy(), cell.cpu().numpy(), pbc.cpu().numpy()):
             raise WeakLossError(
                 f"structure {number} (counted from 0) of the training set: {problem}"
             )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import misread_files
 import numpy as np
 import pytest
 from ase.build import bulk, make_supercell
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read
 from ase.units import Hartree, kcal, mol
 from datafiles import QUICKSTART, RECIPES
@@ -27,6 +29,7 @@ from mace_weak.command.survey import SAMPLE, fingerprint, nearest, pairs_of, sur
 from mace_weak.compositions import counts_of, fit_atoms
 from mace_weak.errors import WeakLossError
 from mace_weak.structures import Keys, Prediction
+from mace_weak.versions import NEQUIP
 
 KEYS = Keys()
 AMMONIA = RECIPES / "cbs_energy_only" / "data"
@@ -146,6 +149,75 @@ def test_stresses_that_are_not_learned_are_said_so(tmp_path):
     assert "--weak_base_loss=stress" in found.mend
 
 
+def test_stresses_that_mace_would_take_for_zero_are_found(tmp_path):
+    frames = [bulk("Al") for _ in range(8)]
+    for number, atoms in enumerate(frames):
+        atoms.set_cell(atoms.cell * (0.97 + 0.005 * number), scale_atoms=True)
+        results = {"energy": -3.0 - 0.1 * number**2}
+        if number < 3:
+            results["stress"] = np.full(6, 0.01 * number)
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    keys = Keys(energy="energy", stress="stress")
+    found = check_data(
+        survey(written(tmp_path / "cells.xyz", frames), keys), None, None,
+        foundation=None, model=None, keys=keys, device="cpu",
+    ).findings  # fmt: skip
+    assert any("5 structures have no stress under ASE's own name" in one.problem for one in found)
+
+
+def test_labels_that_nequip_prefers_to_those_of_the_keys_are_found(tmp_path):
+    frames = rattled(12)
+    for atoms in frames[4:]:
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.info["REF_energy"] - 85.0)
+    path = written(tmp_path / "both.xyz", frames)
+    arguments = {"foundation": None, "model": None, "keys": KEYS, "device": "cpu"}
+    found = check_data(survey(path, KEYS), None, None, **arguments, reader=NEQUIP).findings
+    assert any(
+        "8 structures (the first is 4, counted from 0) have other" in f.problem for f in found
+    )
+    assert not any("have other labels" in f.problem for f in checked(path).findings)  # for MACE
+    for atoms in frames[4:]:
+        atoms.calc.results["energy"] = atoms.info["REF_energy"]
+    path = written(tmp_path / "same.xyz", frames)
+    found = check_data(survey(path, KEYS), None, None, **arguments, reader=NEQUIP).findings
+    assert not any("have other labels" in f.problem for f in found)
+
+
+def test_energies_of_the_atoms_are_proposed_by_value_where_an_energy_is_missing(tmp_path):
+    """Of which MACE's average makes NaN."""
+    frames = rattled(20)
+    assert "--E0s=average" in checked(written(tmp_path / "all.xyz", frames)).notes[0]
+    del frames[2].info["REF_energy"]
+    note = checked(written(tmp_path / "some.xyz", frames)).notes[0]
+    energies = ast.literal_eval(re.search(r"--E0s=(\{.*?\})", note)[1])
+    total = energies[7] + 3 * energies[1]
+    mean = np.mean([atoms.info["REF_energy"] for n, atoms in enumerate(frames) if n != 2])
+    assert total == pytest.approx(mean, abs=1e-4)
+
+
+def test_a_charge_with_two_values_is_told_by_file_and_structure(tmp_path):
+    frames = rattled(3)
+    frames[1].info |= {"charge": 1, "total_charge": 0}
+    with pytest.raises(WeakLossError, match=r"structure 1 \(counted from 0\): .* disagree"):
+        survey(written(tmp_path / "train.xyz", frames), KEYS)
+
+
+def test_dummy_atoms_have_no_energy_to_compare_with(tmp_path):
+    frames = rattled(12)
+    for atoms in frames:
+        atoms.symbols = "X4"
+    assert "look like total energies" not in problems(written(tmp_path / "train.xyz", frames))
+
+
+def test_the_largest_force_is_that_of_the_structures_that_have_some(tmp_path):
+    frames = rattled(20)
+    largest = max(np.linalg.norm(atoms.arrays["REF_forces"], axis=1).max() for atoms in frames[1:])
+    del frames[0].arrays["REF_forces"]
+    tables = checked(written(tmp_path / "train.xyz", frames)).tables
+    scales = dict(next(table.rows for table in tables if table.title == "Scales"))
+    assert scales["largest force, eV/Å"] == pytest.approx(largest)
+
+
 def test_atoms_on_top_of_each_other_are_found(tmp_path):
     frames = rattled(20)
     frames[1].positions[1] = frames[1].positions[2] + [0.1, 0, 0]
@@ -251,7 +323,7 @@ def test_labels_that_mace_would_misread_are_found(name, tmp_path):
     _, keys, message = FILES[name]
     path = misread_files.written(tmp_path, name)
     keys = Keys(**keys)
-    if "position" in name:
+    if "(counted from 0): " in message:
         with pytest.raises(WeakLossError, match=re.escape(message)):
             survey(path, keys)
         return
@@ -263,7 +335,12 @@ def test_labels_that_mace_would_misread_are_found(name, tmp_path):
 
 def test_other_readers_do_not_misread(tmp_path):
     """nequip and finetune know what is missing under ASE's names, and take no isolated atoms."""
-    for name in ("some forces under ASE's name", "isolated atoms of one element"):
+    for name in (
+        "some forces under ASE's name",
+        "isolated atoms of one element",
+        "forces of atoms that are held",
+        "energies where MACE does not look",
+    ):
         _, keys, _ = FILES[name]
         keys = Keys(**keys)
         found = check_data(

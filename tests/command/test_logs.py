@@ -17,7 +17,7 @@ from written_logs import (
 )
 
 from mace_weak.command.logs import BEFORE, read_trainings
-from mace_weak.command.report import findings
+from mace_weak.command.report import findings, weak_share
 from mace_weak.errors import WeakLossError
 
 
@@ -32,6 +32,28 @@ def test_mace_gives_means_of_epochs(tmp_path):
     assert (training.epochs, training.planned, training.best) == (3, 3, 2)
     assert training.weak_time == pytest.approx(0.25)
     assert list(findings(training)) == []
+
+
+def test_the_forces_of_a_tangent_anchor_are_weak_parts(tmp_path):
+    rows = [{**weak_step(0, 1.0, 0.5), "loss_forces": 8.5}]
+    assert weak_share(read_one(write_mace(tmp_path / "mace", rows))) == pytest.approx(90.0)
+    rows = [nequip_epoch(0, 10.0, supervised=1.0, weak_taylor=0.5, weak_forces=8.5)]
+    assert weak_share(read_one(write_nequip(tmp_path / "nequip", rows))) == pytest.approx(90.0)
+
+
+def test_rows_without_an_epoch_are_left_out(tmp_path):
+    """As Lightning's LearningRateMonitor writes them."""
+    rows = [{"step": 0, "lr-Adam": 0.01}, nequip_epoch(0, 5.0), nequip_epoch(1, 4.0)]
+    training = read_one(write_nequip(tmp_path, rows))
+    assert training.losses["supervised"] == {0: 5.0, 1: 4.0}
+
+
+@pytest.mark.parametrize("name", ["run.txt", "metrics.csv"])
+def test_what_is_no_text_is_no_log(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(bytes(range(256)) * 20)
+    with pytest.raises(WeakLossError, match="name the folder of a run"):
+        read_trainings([path])
 
 
 def test_a_plain_loss_is_all_supervised(tmp_path):
@@ -90,7 +112,9 @@ def test_nequips_own_means_win_over_the_steps_in_its_log(tmp_path):
         {"epoch": 1, "step": 5, "val0_epoch/weighted_sum": 0.3, "val0_epoch/forces_rmse": 0.05},
     ]
     training = read_one(write_nequip(tmp_path, rows))
-    assert training.losses == {"supervised": {1: 1.0}, "taylor": {1: 0.2}, "spatial": {}}
+    assert training.losses == {
+        "supervised": {1: 1.0}, "taylor": {1: 0.2}, "spatial": {}, "forces": {},
+    }  # fmt: skip
     assert training.validation == {1: 0.3}
     assert training.errors["forces"] == pytest.approx({1: 50.0})
     rows = [row for row in rows if name in row]

@@ -21,7 +21,7 @@ MODEL = "no.ckpt" if HOSTS["mace"] is None else "no.model"  # of the host that i
         (("evaluate", "no.model", LABELLED, "--forces-key=absent"), "has the forces 'absent'"),
         (("evaluate", "no.model", LABELLED, "--dtype=float16"), "float16"),
         (("evaluate", "no.model", LABELLED, "--temperature=-5"), "--temperature"),
-        (("evaluate", "no.model", LABELLED, "--device=cuda:99"), "torch cannot compute there"),
+        (("evaluate", "no.model", LABELLED, "--device=nowhere"), "torch cannot compute there"),
     ],
 )
 def test_what_cannot_work_is_refused_first(tmp_path, monkeypatch, arguments, message):

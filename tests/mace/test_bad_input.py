@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from misread_files import FILES, frames, written
 from training import FINETUNE, SCRATCH, train
@@ -109,6 +111,11 @@ CASES = {
     "coordinate that is none": (TUNE, ["--train_file={letter}"], "cannot be read from structure 0"),
     "no training file": (TUNE, ["--train_file=none.xyz"], "there is no file 'none.xyz'"),
     "unreadable file": (TUNE, ["--train_file={truncated}"], "cannot be read"),
+    "average of some energies": (
+        FRESH,
+        ["--E0s=average", "--train_file={some}"],
+        "1 structures of {some} (head Default) have no energy, of which MACE's --E0s=average",
+    ),
     "adversarial, no labels": (
         FRESH,
         ["--weak_direction=adversarial", "--train_file={ethanol}"],
@@ -179,6 +186,22 @@ def test_labels_that_mace_would_misread_are_refused(name, tmp_path, foundation):
     tune = [flag.format(foundation=foundation) for flag in TUNE]
     path = written(tmp_path, name)
     assert message in refusal(tmp_path / "run", f"--train_file={path}", *tune, *flags)
+
+
+def test_stresses_that_mace_would_take_for_zero_are_refused(tmp_path):
+    cells = [bulk("Al") for _ in range(8)]
+    for number, atoms in enumerate(cells):
+        results = {"energy": -3.0 - 0.1 * number**2, "forces": np.full((1, 3), 0.1 * number)}
+        if number < 3:
+            results["stress"] = np.full(6, 0.01 * number)
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    write(tmp_path / "cells.xyz", cells)
+    names = [f"--{label}_key={label}" for label in ("energy", "forces", "stress")]
+    line = refusal(
+        tmp_path / "run", *FRESH, f"--train_file={tmp_path / 'cells.xyz'}", *names,
+        "--weak_base_loss=stress",
+    )  # fmt: skip
+    assert "5 structures have no stress under ASE's own name 'stress'" in line
 
 
 def test_zero_forces_are_warned_of(tmp_path, foundation):

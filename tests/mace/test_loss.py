@@ -12,7 +12,7 @@ from training import FINETUNE, SCRATCH, train
 
 from mace_weak.errors import WeakLossError
 from mace_weak.mace.anchor import Anchor
-from mace_weak.mace.loss import Bridge, WeakLoss, energy_penalty
+from mace_weak.mace.loss import Bridge, WeakLoss, energy_penalty, weights_of
 
 
 @pytest.fixture
@@ -217,6 +217,28 @@ def test_a_non_finite_term_stops_the_run_and_spares_the_checkpoints(
     assert checkpoint.name.endswith("epoch-0.pt")
     state = torch.load(checkpoint, weights_only=False)["model"]
     assert all(torch.isfinite(value).all() for value in state.values())
+
+
+@pytest.mark.parametrize(
+    "supervised",
+    [
+        modules.WeightedEnergyForcesLoss(),
+        modules.UniversalLoss(),
+        modules.WeightedHuberEnergyForcesStressLoss(),
+        modules.WeightedEnergyForcesL1L2Loss(),
+    ],
+    ids=lambda loss: type(loss).__name__,
+)
+def test_structures_weigh_as_much_as_in_the_energy_term(supervised, files, foundation):
+    """Small errors, for which huber is a square."""
+    batch = batch_of(read(files.ethanol, ":3"), torch.load(foundation, weights_only=False))
+    batch.weight[1] = 100.0
+    pred = {"energy": batch.energy + 1e-3, "forces": batch.forces, "stress": batch.stress}
+    weighed = float(supervised(batch, pred))
+    batch.weight[1] = 1.0
+    ratio = weighed / float(supervised(batch, pred))
+    batch.weight[1] = 100.0
+    assert float(weights_of(supervised, batch).mean()) == pytest.approx(ratio, rel=1e-3)
 
 
 @pytest.mark.parametrize(

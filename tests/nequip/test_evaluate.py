@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import yaml
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from commands import run_command
 from console import mace_weak, proposed_words, result_of, rows_of
+from datafiles import CONFIGURATIONS
+from nequip.data.ase import from_ase
 from nequip.integrations.ase import NequIPCalculator
 from predictions import calculated, relabelled
 
@@ -102,6 +106,27 @@ def test_the_proposed_training_runs_whatever_the_folders_are_called(tmp_path, fi
     model.write_bytes(foundation.read_bytes())
     checked = proposed(train, "--valid", train, "--foundation", model)
     assert "per_atom_energy_mse" in checked.metrics(folder / "run")
+
+
+def test_the_labels_of_the_keys_are_read_beside_ases_own(tmp_path, files, foundation):
+    """As the configuration and the proposed call say; nequip by itself prefers ASE's."""
+    frames = read(files.ethanol_forces, ":")
+    for atoms in frames:
+        atoms.calc = SinglePointCalculator(
+            atoms, energy=atoms.info["REF_energy"] - 85.0, forces=np.ones((len(atoms), 3))
+        )
+    write(tmp_path / "both.xyz", frames)
+    (atoms,) = read(tmp_path / "both.xyz", ":1")
+    config = yaml.safe_load((CONFIGURATIONS / "nequip_finetune.yaml").read_text())["data"]
+    mapping, excluded = config["key_mapping"], config["exclude_keys"]
+    data = from_ase(atoms, {**mapping, "REF_forces": "forces"}, exclude_keys=excluded)
+    assert data["total_energy"].item() == pytest.approx(atoms.info["REF_energy"])
+    np.testing.assert_allclose(data["forces"], atoms.arrays["REF_forces"])
+    keys = ("--energy-key=energy", "--forces-key=forces", "--foundation", foundation)
+    flags = proposed(tmp_path / "both.xyz", *keys).words
+    assert "data.exclude_keys=[energies, free_energy, stress]" in flags
+    found = result_of("check", tmp_path / "both.xyz", "--foundation", foundation)
+    assert any("nequip takes ASE's" in finding["problem"] for finding in found["findings"])
 
 
 def test_the_proposed_training_sees_the_forces_that_there_are(tmp_path, files, foundation):

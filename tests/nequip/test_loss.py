@@ -14,6 +14,7 @@ from conftest import from_package
 from e3nn.o3 import Irreps
 from nequip.data import AtomicDataDict
 from nequip.nn import ForceStressOutput, GraphModel, GraphModuleMixin
+from nequip.train import EnergyForceLoss
 from predictions import relabelled
 from training import base_config, changed, train, weak_config
 
@@ -87,6 +88,29 @@ def test_the_weak_weight_is_relative_to_the_energy_term_beside_forces(batch):
     )
     values = [loss(model(batch), target)["weak_taylor"].item() for loss in (alone, both)]
     assert values[1] == pytest.approx(0.25 * values[0], rel=1e-12)
+
+
+def test_a_type_that_the_batch_has_not_is_left_out_of_its_forces(batch):
+    """As nequip does."""
+    single = AtomicDataDict.frame_from_batched(batch, 0)
+    weights = dict.fromkeys(("H", "C", "N", "O"), 1.0)
+    assert len(single["atom_types"].unique()) < len(weights)
+    model = morse_model()
+    target = {**single, "forces": torch.ones_like(single["pos"])}
+    settings = {"coeffs": {"total_energy": 1.0, "forces": 3.0}, "type_names": list(weights)}
+    loss = attached(WeakTaylorLoss(**settings, per_type_forces_coeffs=weights), model)
+    stock = EnergyForceLoss(**settings, per_type_forces_coeffs=weights)
+    output = model(single)
+    found, expected = (each(output, target)["forces_mse"].item() for each in (loss, stock))
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_missing_forces_and_forces_by_type_are_refused():
+    with pytest.raises(WeakLossError, match="per_type_forces_coeffs needs the forces of all"):
+        WeakTaylorLoss(
+            {"total_energy": 1.0, "forces": 1.0}, type_names=["H"],
+            per_type_forces_coeffs={"H": 1.0}, ignore_nan={"forces": True},
+        )  # fmt: skip
 
 
 def test_a_loss_of_total_energies_takes_total_residuals(batch):

@@ -32,13 +32,19 @@ LABELLED_METRIC = f"{__name__}.LabelledMeanSquaredError"
 
 
 class LabelledMeanSquaredError(MeanSquaredError):
-    """nequip's mean squared error, but zero in a batch of which no structure has the label.
+    """nequip's mean squared error, but zero where no structure of a step has the label.
 
     The mean over nothing is NaN, and one such step would spoil the parameters.
     """
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # of the precision after an update, as processes exchange it, also those without a label
+        self.add_state("sum", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+
     def forward(self, preds: Tensor, target: Tensor) -> Tensor:
-        return super().forward(preds, target) if len(target) else preds.sum()
+        value = super().forward(preds, target)
+        return preds.sum() if torch.isnan(value) and not len(target) else value
 
 
 def supervised_metrics(
@@ -74,7 +80,17 @@ def supervised_metrics(
             if per_atom_energy:
                 entry["field"] = {"_target_": "nequip.data.PerAtomModifier", "field": ENERGY_KEY}
         if entry["field"] == FORCE_KEY and per_type_forces_coeffs is not None:
-            entry |= {"per_type": True, "per_type_coeffs": dict(per_type_forces_coeffs)}
+            if entry["ignore_nan"]:
+                raise WeakLossError(
+                    "per_type_forces_coeffs needs the forces of all structures: leave out it or "
+                    "ignore_nan"
+                )
+            # nequip leaves out a type that a batch has not, which it knows by NaN
+            entry |= {
+                "metric": {"_target_": METRIC},
+                "per_type": True,
+                "per_type_coeffs": dict(per_type_forces_coeffs),
+            }
     return entries
 
 
