@@ -107,7 +107,7 @@ def _weight_option(name: str) -> Option:
             f"weight of the {term.title} term relative to the supervised per-atom energy term (no "
             f"unit); auto: {term.anchored:g} with an anchor (at order 0: "
             f"{UNDERDETERMINED * term.anchored_order_0:g} where the labels are too few to "
-            f"tell the forces, {term.anchored_order_0:g} elsewhere), "
+            f"determine the forces, {term.anchored_order_0:g} elsewhere), "
             f"{term.plain:g} without, where the term is a curvature penalty (the prior "
             "that the energy surface is flat); half of that in a loss with both terms"
         ),
@@ -168,7 +168,7 @@ OPTIONS: tuple[Option, ...] = (
             "order of the expansion: 1, the published losses; 0, which leaves out the forces: the "
             "model keeps the anchor's forces, not its curvature alone (needs an anchor); auto: 0 "
             "with an anchor, for a model trained from scratch or where the labels are too few to "
-            "tell the forces, else 1"
+            "determine the forces, else 1"
         ),
     ),
     Option(

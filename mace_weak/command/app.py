@@ -18,6 +18,7 @@ from mace_weak.command.arguments import (
     Dtype,
     EnergyKey,
     ForcesKey,
+    Head,
     Method,
     Seed,
     StressKey,
@@ -99,6 +100,7 @@ def select(
             help="Foundation model: a file, or the name of a MACE model. Not needed for random."
         ),
     ] = None,
+    head: Head = None,
     labelled: Annotated[
         Path | None, typer.Option(help="Structures that are labelled already, extended XYZ.")
     ] = None,
@@ -126,7 +128,9 @@ def select(
     require_new(out, inputs=[pool, *([labelled] if labelled else [])], overwrite=overwrite)
     require_writable(out)
     if method == Method.RANDOM:
-        given = {"--model": model, "--labelled": labelled, "--candidates": candidates}
+        given = {
+            "--model": model, "--head": head, "--labelled": labelled, "--candidates": candidates,
+        }  # fmt: skip
         for name in (name for name, value in given.items() if value):
             raise WeakLossError(f"{name} has no effect with --method random: remove it")
         result = select_at_random(pool, n, seed=seed, out=out)
@@ -134,7 +138,7 @@ def select(
         raise WeakLossError("--method forces needs a foundation model: name a --model")
     else:
         result = select_for_forces(
-            pool, n, model=model, labelled=labelled, seed=seed, device=device,
+            pool, n, model=model, head=head, labelled=labelled, seed=seed, device=device,
             most=candidates or MOST, out=out,
         )  # fmt: skip
     raise typer.Exit(show(result, as_json=as_json))
@@ -153,9 +157,7 @@ def finetune(
     test: Annotated[
         Path | None, typer.Option(help="Labelled structures to compare before and after.")
     ] = None,
-    head: Annotated[
-        str | None, typer.Option(help="Head to fine-tune, of a model that has several.")
-    ] = None,
+    head: Head = None,
     energy_key: EnergyKey = ENERGY_KEY,
     forces_key: ForcesKey = FORCES_KEY,
     overwrite: Annotated[

@@ -66,4 +66,5 @@ Device = Annotated[
 Dtype = Annotated[
     Precision | None, typer.Option(help="Precision of a MACE model; default: as it was saved.")
 ]
+Head = Annotated[str | None, typer.Option(help="Head to fine-tune, of a model that has several.")]
 Seed = Annotated[int, typer.Option(help="Seed of random numbers.")]

@@ -74,8 +74,8 @@ def select_at_random(path: Path, n: int, *, seed: int, out: Path) -> Result:
 
 
 def select_for_forces(
-    path: Path, n: int, *, model: str, labelled: Path | None, seed: int, device: str, most: int,
-    out: Path,
+    path: Path, n: int, *, model: str, head: str | None, labelled: Path | None, seed: int,
+    device: str, most: int, out: Path,
 ) -> Result:  # fmt: skip
     """Choose ``n`` structures of a file and write them; what they leave open, and random ones.
 
@@ -99,7 +99,8 @@ def select_for_forces(
         pool = [pool[place] for place in places]
     known = [atoms for _, atoms in _numbered(labelled)] if labelled else []
     work = out.with_name(f"{out.name}.gradients")
-    found = candidates(pool, known, model=model, seed=seed, device=device, work=work)
+    with foundation_model(model, head=head, device=device) as saved:
+        found = candidates(pool, known, saved, model, seed=seed, work=work)
     available = int(found.allowed.sum())
     require_enough(n, available, "that differ, labelled ones left out")
     # one by one, so that the first of more are the choice of fewer
@@ -125,17 +126,19 @@ def _numbered(path: Path) -> Iterator[tuple[int, Atoms]]:
 def candidates(
     pool: Sequence[tuple[int, Atoms]],
     known: Sequence[Atoms],
+    saved: Model,
+    name: str,
     *,
-    model: str,
     seed: int,
-    device: str,
     work: Path,
 ) -> Candidates:
-    """The pool's structures and the labelled ones, described by a foundation model's gradients."""
+    """The pool's structures and the labelled ones, described by the gradients of a model.
+
+    Its ``name`` says which host's it is.
+    """
     frames = [*(atoms for _, atoms in pool), *known]
     probed = evenly(range(len(pool)), PROBED)
-    with foundation_model(model, device=device) as saved:
-        parts = list(in_blocks(saved, model, frames, probed, seed=seed, work=work))
+    parts = list(in_blocks(saved, name, frames, probed, seed=seed, work=work))
     features = PoolFeatures.of(parts, counts_of(frames, elements_of(frames)))
     count = len(pool)
     allowed = np.ones(len(frames), dtype=bool)
@@ -146,12 +149,12 @@ def candidates(
 
 
 @contextmanager
-def foundation_model(model: str, *, device: str) -> Iterator[Model]:
+def foundation_model(model: str, *, device: str, head: str | None = None) -> Iterator[Model]:
     """The model that a fine-tuning would start from."""
     with tempfile.TemporaryDirectory() as folder:
         with reading(model):
             host = finetuning_host(model)
-            file = host.save_foundation(model, Path(folder), head=None, device=device)
+            file = host.save_foundation(model, Path(folder), head=head, device=device)
         yield load_model(str(file), device=device)
 
 
