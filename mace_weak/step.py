@@ -228,6 +228,22 @@ def require_finite(
         )
 
 
+def require_finite_supervised(value: float, epoch: int, number: int, name: str = "") -> None:
+    """Check the supervised part of a step's loss, or the one with a ``name``.
+
+    One step with such a loss would spoil the parameters.
+
+    Raises:
+        NonFiniteWeakLossError: if it is infinite or not a number.
+    """
+    if not math.isfinite(value):
+        named = name and f" ({name})"
+        raise NonFiniteWeakLossError(
+            f"the supervised loss is {value}{named} at epoch {epoch}, step {number}: lower the "
+            "learning rate. The checkpoints are intact."
+        )
+
+
 def _force_error(model: Potential, reference: Potential) -> Tensor:
     """F − F_ref (n_atoms, 3) in eV/Å, a constant."""
     forces, expected = model.rest().forces, reference.rest().forces

@@ -29,6 +29,7 @@ from mace_weak.step import (
     huber,
     penalties_of,
     require_finite,
+    require_finite_supervised,
     residuals_of,
     squared,
 )
@@ -85,15 +86,17 @@ class Ledger:
         """Read the pending entries.
 
         Raises:
-            NonFiniteWeakLossError: if a weak part is infinite or not a number.
+            NonFiniteWeakLossError: if a part of the loss is infinite or not a number.
         """
         pending, self._pending = self._pending, []
         for entry in pending:
             values = {name: float(value) for name, value in entry.parts.items()}
+            supervised = float(entry.supervised)
             if entry.step is not None:
+                require_finite_supervised(supervised, entry.step.epoch, entry.step.number)
                 counted = "counted from 0, in MACE's order"
                 require_finite(entry.step, values, entry.residuals, counted=counted)
-            self._step.add({"supervised": float(entry.supervised), **values})
+            self._step.add({"supervised": supervised, **values})
         if pending:
             self._step.weak_seconds += self.watch.seconds()
 

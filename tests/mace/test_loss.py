@@ -219,6 +219,11 @@ def test_a_non_finite_term_stops_the_run_and_spares_the_checkpoints(
     assert all(torch.isfinite(value).all() for value in state.values())
 
 
+def test_a_non_finite_supervised_loss_is_said_to_be_it(finetune):
+    with pytest.raises(SystemExit, match=r"the supervised loss is (nan|inf) at epoch \d, step "):
+        finetune("run", "--loss=weak_taylor", "--lr=1e30")
+
+
 @pytest.mark.parametrize(
     "supervised",
     [

@@ -23,7 +23,7 @@ def test_structures_are_chosen(foundation, tmp_path, nequip_dtype):
     app.command()(select)
     arguments = [str(path), "--n=6", f"--model={foundation}", f"--out={out}", "--json"]
     done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 1, done.output
+    assert done.exit_code == 0, done.output  # whatever it found
     result = json.loads(done.stdout)
     (finding,) = result["findings"]
     assert "frames 30" in finding["problem"]

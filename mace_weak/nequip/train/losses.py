@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar
@@ -13,13 +12,13 @@ from nequip.data import AtomicDataDict, Mean
 from nequip.train import MeanSquaredError, MetricsManager
 from torch import Tensor
 
-from mace_weak.errors import NonFiniteWeakLossError, WeakLossError
+from mace_weak.errors import WeakLossError
 from mace_weak.losses import FORCES, LOSSES, loss_terms
 from mace_weak.nequip import STRUCTURE
 from mace_weak.nequip.graphs import Graph, subset_of
 from mace_weak.nequip.run import WeakRun
 from mace_weak.options import OPTIONS, PREFIX, TANGENT, WeakOptions, refuse_without_effect
-from mace_weak.step import penalties_of, require_finite, squared
+from mace_weak.step import penalties_of, require_finite, require_finite_supervised, squared
 
 ENERGY_KEY = AtomicDataDict.TOTAL_ENERGY_KEY
 FORCE_KEY = AtomicDataDict.FORCE_KEY
@@ -218,15 +217,11 @@ class WeakLoss(MetricsManager):
             mean.reset()
 
     def _require_finite_supervised(self, run: WeakRun) -> None:
-        """One step with such a loss would spoil the parameters."""
+        place = run.place()
         for name, entry in self.entries.items():
-            value = self.metrics_values_step[name]
-            if entry.coeff is not None and not math.isfinite(value):
-                place = run.place()
-                raise NonFiniteWeakLossError(
-                    f"the supervised loss is {value} ({name}) at epoch {place.epoch}, step "
-                    f"{place.step}: lower the learning rate. The checkpoints are intact."
-                )
+            if entry.coeff is not None:
+                value = self.metrics_values_step[name]
+                require_finite_supervised(value, place.epoch, place.step, name)
 
     def _with_parts(
         self, metrics: dict[str, Tensor], values: dict[str, Tensor], prefix: str, suffix: str
