@@ -15,6 +15,7 @@ from mace_weak.compositions import fit_atoms
 ASE_KEYS = ("energy", "forces", "stress")
 ASE_LABELS = ("energy", "energies", "free_energy", "forces", "stress")  # kept by its calculators
 MOST_BINDING = 12.0  # eV for an atom: no material is bound so firmly
+DIFFERENT = 0.01  # Å, by which a distance differs in structures that are not copies
 SAME = 1e-6  # eV, by which energies do not differ
 COARSE = 0.1  # share of what energies differ by that rounding may take
 FEWEST = 3  # energies beyond those of the atoms, to see what they differ by
@@ -95,6 +96,22 @@ def same_forces(forces: Sequence[np.ndarray]) -> Problem | None:
         return None
     return Problem(
         "all structures have the same forces", "write those of each structure, or remove them"
+    )
+
+
+def same_energies(energies: np.ndarray, fingerprints: np.ndarray) -> Problem | None:
+    """Energies (n_structures,) in eV of one composition, equal for structures that are not.
+
+    ``fingerprints`` (n_structures, n_distances) in Å are the structures'.
+    """
+    known = np.isfinite(energies)
+    if known.sum() < FEWEST or np.ptp(energies[known]) > 0:
+        return None
+    if np.max(np.ptp(fingerprints[known], axis=0), initial=0.0) < DIFFERENT:
+        return None
+    return Problem(
+        f"{known.sum()} different structures have the same energy, {energies[known][0]:g} eV",
+        "write the energy of each structure, or remove it",
     )
 
 

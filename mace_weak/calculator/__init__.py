@@ -9,8 +9,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from mace_weak.command.error_bars import Estimator, require_error_bars
-from mace_weak.command.models import load_model
-from mace_weak.structures import bare
+from mace_weak.command.models import load_model, require_elements
+from mace_weak.structures import bare, state_of
 
 ENERGY, FORCES = "energy_uncertainty", "forces_uncertainty"
 
@@ -25,15 +25,23 @@ class ErrorBarCalculator(Calculator):
     those of the host.
 
     Raises:
-        WeakLossError: if there are no error bars beside the model file, or they are of another.
+        WeakLossError: if there are no error bars beside the model file, or they are of another, or
+            a structure has an element that the model does not know.
     """
 
     def __init__(self, model: str, *, device: str = "cpu") -> None:
         super().__init__()
         bars, saved = require_error_bars(str(model)), load_model(str(model), device=device)
         self.estimator = Estimator(str(model), saved, bars)
-        self.host = saved.calculator
+        self.saved, self.host = saved, saved.calculator
         self.implemented_properties = [*self.host.implemented_properties, ENERGY, FORCES]
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last call, charge and spin among it."""
+        changes = list(super().check_state(atoms, tol=tol))
+        if self.atoms is not None and state_of(self.atoms) != state_of(atoms):
+            changes.append("info")
+        return changes
 
     def calculate(
         self,
@@ -42,6 +50,7 @@ class ErrorBarCalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         super().calculate(atoms, properties, system_changes)
+        require_elements(self.saved, self.atoms)
         wanted = set(properties)
         if wanted & {ENERGY, FORCES}:
             self.results |= self._uncertainties(forces=FORCES in wanted)

@@ -30,7 +30,14 @@ from mace_weak.command.output import Finding, Result, Table
 from mace_weak.command.propose import Subject, suitable_displacement, training_command
 from mace_weak.command.survey import Survey
 from mace_weak.compositions import counts_of, elements_of, fit_elements
-from mace_weak.misread import ASE_KEYS, Problem, misread_by_mace, no_forces, same_forces
+from mace_weak.misread import (
+    ASE_KEYS,
+    Problem,
+    misread_by_mace,
+    no_forces,
+    same_energies,
+    same_forces,
+)
 from mace_weak.structures import Keys
 from mace_weak.versions import MACE, NEQUIP
 
@@ -39,7 +46,7 @@ FINETUNE = "mace-weak finetune"  # reads files itself, as a host does
 WITHOUT_ENERGY = {
     MACE: "MACE does not fit them",
     NEQUIP: "nequip stops there, unless they hold NaN and the loss has ignore_nan",
-    FINETUNE: "it does not learn from them",
+    FINETUNE: "it learns their forces, if they have some, and corrects the model around them",
 }
 WITHOUT_FORCES = {
     MACE: "MACE's losses weighted, universal and stress allow this; huber fits the others to zero "
@@ -176,6 +183,10 @@ def misread_labels(survey: Survey, keys: Keys) -> Iterator[Finding]:
             f"write '{keys.forces}' as a column of the atoms (atoms.arrays)",
             wrong=True,
         )
+    energies = np.array(survey.energies)
+    for group in survey.groups.values():
+        if problem := same_energies(energies[group.numbers], np.array(group.fingerprints)):
+            yield _finding(survey, problem, wrong=True)
     forces = [one.labels["forces"] for one in survey.structures if "forces" in one.labels]
     for problem, wrong in ((no_forces(forces), False), (same_forces(forces), True)):
         if problem is not None:

@@ -90,9 +90,10 @@ def evaluate_model(model: str, before: str | None, test: Path, settings: Setting
     if probes:
         with timed(seconds, "probes"):
             figures["Taylor residuals"] = probe(models, probes, settings.seed, result)
-    if settings.steps:
+    several = [one for one in found["model"] if len(one.atoms) > 1]  # an atom alone does not move
+    if settings.steps and several:
         with timed(seconds, "dynamics"):
-            figures["dynamics"] = run_dynamics(models, found["model"], settings, result)
+            figures["dynamics"] = run_dynamics(models, several, settings, result)
     result.tables.append(time_table(seconds))
     title = f"{model} on {test}" + (f", before: {before}" if before else "")
     result.written += write_page(settings.out, title, result.tables, result.findings, figures)

@@ -25,6 +25,7 @@ from mace_weak.command.finetune_account import (
     hold_nearby,
     misspecified,
     not_in_closed_form,
+    rounded,
 )
 from mace_weak.command.finetune_files import (
     LABELS,
@@ -52,6 +53,7 @@ from mace_weak.command.models import (
 from mace_weak.command.output import Result, counter, time_table
 from mace_weak.command.survey import survey
 from mace_weak.compositions import EnergyAgreement, energy_agreement
+from mace_weak.errors import WeakLossError
 from mace_weak.structures import Keys, evenly, is_isolated_atom, read_structures
 from mace_weak.tangent.fit import Tangent
 from mace_weak.tangent.labels import Labels, Predicted, without_atoms
@@ -127,6 +129,8 @@ def contents_of(request: Request) -> dict[str, object]:
 def findings_of(request: Request, foundation: Model) -> Result:
     """The findings of ``mace-weak check`` on the files."""
     test = survey(request.test, request.keys) if request.test else None
+    if request.test and all(map(is_isolated_atom, read_structures(request.test))):
+        raise WeakLossError(f"'{request.test}' has only isolated atoms: name a file of structures")
     found = check_data(
         survey(request.train, request.keys), None, test,
         foundation=request.foundation, model=foundation, keys=request.keys, device=request.device,
@@ -171,7 +175,9 @@ class Finetuning:
                 save_error_bars(self.request.out, tangent, model, device=self.request.device)
             )
             result.findings += misspecified(tangent.account)
-            result.findings += hold_nearby(len(frames))
+            result.findings += hold_nearby(self.structures.n_labelled)
+            if self.host.ROUNDS_TOTALS and self.foundation.dtype == "float32":
+                result.findings += rounded(frames, self.structures.energies, tangent.account)
         result.tables += [chosen_table(tangent.account), expected_table(tangent.account, decided)]
         if self.request.test is not None:
             self.tested(self.request.test, result, error_bars=decided is None)
@@ -239,7 +245,7 @@ class Finetuning:
             self.work.folder, self.structures, labels=labels,
             missing_as_nan=self.host.MISSING_AS_NAN,
         )  # fmt: skip
-        n_labelled = int(np.sum(np.isfinite(self.structures.energies)))
+        n_labelled = self.structures.n_labelled
         schedule = training_on_labels(n_labelled, self.request.steps, anchored=anchored)
         task = self.task(LABELS, LABELS, schedule, forces=some_forces)
         arguments = self.host.arguments_on_labels(self.foundation, task, anchored=anchored)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from ase import Atoms
 
 from mace_weak.command.error_bars import FAR
 from mace_weak.command.output import Finding, Table
@@ -59,6 +62,22 @@ def hold_nearby(n_structures: int) -> Iterator[Finding]:
             "them, and the model may become worse elsewhere",
             "see the error bars of other structures, which need no labels: mace-weak evaluate "
             "MODEL STRUCTURES",
+        )
+
+
+def rounded(frames: Sequence[Atoms], energies: np.ndarray, account: Account) -> Iterator[Finding]:
+    """Total ``energies`` (n_structures,) in eV that single precision rounds too much.
+
+    By more for an atom than their error to expect.
+    """
+    known = np.isfinite(energies)
+    sizes = np.array([len(atoms) for atoms in frames])[known]
+    step = float(np.max(np.spacing(np.abs(energies[known]).astype(np.float32)) / sizes, initial=0))
+    if step > account.energy_error:
+        yield Finding(
+            f"the model is of float32, which rounds these total energies by {1e3 * step:.2g} "
+            "meV/atom, more than their error to expect",
+            "take the energies of the atoms off the labels, or give a foundation model of float64",
         )
 
 

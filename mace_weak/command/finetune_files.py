@@ -48,6 +48,12 @@ class Structures:
     forces: list[np.ndarray | None]
     isolated: int
 
+    @property
+    def n_labelled(self) -> int:
+        """How many have an energy or forces."""
+        pairs = zip(np.isfinite(self.energies), self.forces, strict=True)
+        return sum(known or forces is not None for known, forces in pairs)
+
 
 def read_training(path: Path, keys: Keys) -> Structures:
     """The structures of a file and their labels; isolated atoms are left out.
@@ -237,10 +243,10 @@ def write_lessons(
 def write_labels(
     folder: Path, structures: Structures, *, labels: Labels, missing_as_nan: bool
 ) -> bool:
-    """Write the structures with an energy, and their labels; returns whether some have forces.
+    """Write the structures with labels; returns whether some have forces.
 
     Energies are at the foundation model's level, as those of the lessons. ``missing_as_nan`` is
-    whether the host takes NaN for forces that only some structures lack.
+    whether the host takes NaN for labels that only some structures lack.
     """
     some_forces = any(forces is not None for forces in structures.forces)
     level, _ = without_atoms(labels)
@@ -250,17 +256,20 @@ def write_labels(
         strict=True,
     )  # fmt: skip
     for atoms, energy, forces in each:
+        known = np.isfinite(energy)
+        if not known and forces is None:
+            continue
         if forces is None and some_forces and missing_as_nan:
             forces = np.full(atoms.positions.shape, np.nan)
-        if np.isfinite(energy):
-            labelled.append(_labelled(atoms, energy, forces))
+        labelled.append(_labelled(atoms, energy if known or missing_as_nan else None, forces))
     _write(folder / LABELS, labelled)
     return some_forces
 
 
-def _labelled(atoms: Atoms, energy: float, forces: Any) -> Atoms:
+def _labelled(atoms: Atoms, energy: float | None, forces: Any) -> Atoms:
     copy = atoms.copy()
-    copy.info[ENERGY_KEY] = float(energy)
+    if energy is not None:
+        copy.info[ENERGY_KEY] = float(energy)
     if forces is not None:
         copy.arrays[FORCES_KEY] = np.asarray(forces)
     return copy

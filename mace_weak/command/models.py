@@ -185,7 +185,8 @@ class Host(Protocol):
     COMMAND: str  # its trainer
     EPOCH: re.Pattern[str]  # with which the trainer says that an epoch ends
     PRODUCT: str  # the file that the trainer writes
-    MISSING_AS_NAN: bool  # whether missing forces are given as NaN
+    MISSING_AS_NAN: bool  # whether labels that some structures lack are given as NaN
+    ROUNDS_TOTALS: bool  # whether its models of float32 give total energies in it
     SUFFIXES: Sequence[str]  # of its model files; the first is added where there is none
 
     def save_foundation(self, path: str, folder: Path, *, head: str | None, device: str) -> Path:
@@ -239,6 +240,10 @@ def named_by_host(out: Path, host: Host) -> Path:
     Raises:
         WeakLossError: if the name ends as another kind of file.
     """
+    if not host.SUFFIXES and host_of(out.name) == NEQUIP:
+        raise WeakLossError(
+            f"'{out}' ends as a model of {NEQUIP}, and this one is of {MACE}: end it in .model"
+        )
     if not host.SUFFIXES or out.name.endswith(tuple(host.SUFFIXES)):
         return out
     if out.suffix in ("", ".model"):

@@ -90,6 +90,8 @@ def select_for_forces(
     if not pool:
         raise WeakLossError(f"'{path}' has only isolated atoms: name a file of structures")
     require_enough(n, len(pool), f"in '{path}'")
+    if n > most:
+        raise WeakLossError(f"of {most} candidates, {n} cannot be chosen: raise --candidates")
     generator = np.random.default_rng(seed)
     if len(pool) > most:
         result.notes.append(
@@ -140,11 +142,18 @@ def candidates(
     probed = evenly(range(len(pool)), PROBED)
     parts = list(in_blocks(saved, name, frames, probed, seed=seed, work=work))
     features = PoolFeatures.of(parts, counts_of(frames, elements_of(frames)))
+    if not np.any(features.forces):
+        raise WeakLossError(
+            "no structure has forces, as in cells of one atom: take larger cells, or --method "
+            "random"
+        )
     count = len(pool)
     allowed = np.ones(len(frames), dtype=bool)
     allowed[count:] = False
-    first = np.concatenate([features.energies[count:], features.energies[:count]])
-    allowed[:count] = ~duplicates(projections(first))[len(known) :]
+    # structures of different formulas are different, also where the shifts explain their energies
+    points = np.hstack([projections(features.energies), features.counts])
+    first = np.concatenate([points[count:], points[:count]])
+    allowed[:count] = ~duplicates(first)[len(known) :]
     return Candidates(np.array([number for number, _ in pool]), features, allowed)
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from mace_weak.defaults import StructureSummary
 from mace_weak.mace.anchor import Anchor
 from mace_weak.mace.checks import check_packed_labels
-from mace_weak.mace.graphs import whole_graph
+from mace_weak.mace.graphs import is_label, whole_graph
 from mace_weak.mace.kinds import extra_inputs
 from mace_weak.mace.tangent import TangentAnchor
 from mace_weak.potentials import Sample
@@ -116,9 +116,9 @@ def summaries(
         counts[int(data["head"])] = data["node_attrs"].sum(dim=0).round().int()
         yield StructureSummary(
             counts=tuple(counts.flatten().tolist()),
-            energy=float(data["energy"]) if data["energy_weight"] > 0 else math.nan,
+            energy=float(data["energy"]) if is_label(data, "energy") else math.nan,
             anchor_energy=float(data[ANCHOR_ENERGY]),
-            has_forces=use_forces and bool(data["forces_weight"] > 0),
+            has_forces=use_forces and is_label(data, "forces"),
         )
 
 

@@ -99,3 +99,8 @@ def replicated_graph(graph: Graph, positions: Tensor) -> Graph:
         "batch": (graph["batch"] + n_structures * copy.unsqueeze(1)).reshape(-1),
         "ptr": torch.cat([starts.reshape(-1), end]),
     }
+
+
+def is_label(data: Any, name: str) -> bool:
+    """Whether a structure has the label, and MACE's weights do not switch it off."""
+    return bool(data["weight"] * data[f"{name}_weight"] > 0)

@@ -17,7 +17,7 @@ from torch.utils.data import ConcatDataset
 
 from mace_weak.displacements import structure_key
 from mace_weak.mace.anchor import Anchor, undisplaced
-from mace_weak.mace.graphs import Graph, replicated_graph, whole_graph
+from mace_weak.mace.graphs import Graph, is_label, replicated_graph, whole_graph
 from mace_weak.mace.kinds import extra_inputs, position_energy
 from mace_weak.potentials import Sample
 from mace_weak.tangent.fit import Tangent
@@ -190,8 +190,8 @@ def _labels(model: ParametricModel, *, use_forces: bool) -> Labels:
     forces: list[np.ndarray | None] = []
     for number in range(len(model.sizes)):
         data = model.dataset[number]
-        energies.append(float(data["energy"]) if data["energy_weight"] > 0 else np.nan)
-        has_forces = use_forces and bool(data["forces_weight"] > 0)
+        energies.append(float(data["energy"]) if is_label(data, "energy") else np.nan)
+        has_forces = use_forces and is_label(data, "forces")
         forces.append(data["forces"].double().cpu().numpy() if has_forces else None)
     start = model.predicted(lambda done: None)
     return Labels.beyond(start, model.counts, np.array(energies), forces)

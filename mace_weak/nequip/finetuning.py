@@ -16,6 +16,7 @@ from mace_weak.nequip.graphs import Graph
 from mace_weak.nequip.saved import SHIFTS, SavedModel
 from mace_weak.nequip.tangent import ParametricModel
 from mace_weak.nequip.teaching import CLIP, FORCES_WEIGHT, distilling
+from mace_weak.structures import bare
 from mace_weak.tangent.storage import replacing
 from mace_weak.tangent.teaching import Task
 
@@ -23,6 +24,7 @@ __all__ = ["distilling"]  # one of what the command needs
 
 COMMAND = "nequip-train"
 MISSING_AS_NAN = True
+ROUNDS_TOTALS = False
 SUFFIXES = (configuration.CHECKPOINT,)
 NAME, RESTART = "finetuned", "restart"
 PRODUCT = f"{NAME}.ckpt"
@@ -59,8 +61,8 @@ def parametric_model(saved: SavedModel, frames: Sequence[Atoms]) -> ParametricMo
 
 
 def graphs_of(saved: SavedModel, frames: Sequence[Atoms]) -> list[Graph]:
-    """Structures as the model reads them."""
-    return [saved.calculator.atoms_to_data(atoms) for atoms in frames]
+    """Structures as the model reads them, without labels, some of which nequip would refuse."""
+    return [saved.calculator.atoms_to_data(bare(atoms)) for atoms in frames]
 
 
 def distilling_arguments(saved: SavedModel, task: Task) -> list[str]:
@@ -84,7 +86,7 @@ def arguments_on_labels(saved: SavedModel, task: Task, *, anchored: bool) -> lis
     }
     if task.forces:
         loss["coeffs"]["forces"] = 1.0
-        loss["ignore_nan"] = {"forces": True}
+        loss["ignore_nan"] = {"total_energy": True, "forces": True}
     if not anchored:
         loss |= {"weak_taylor_weight": 0, "weak_anchor": "none"}
     return _configured(saved, task, loss, kind="mace_weak.nequip.train.WeakEMALightningModule")

@@ -24,6 +24,8 @@ import numpy as np
 from scipy import linalg
 from scipy.special import logsumexp
 
+from mace_weak.errors import WeakLossError
+
 # Weak priors, log-normal: median and the factor of one standard deviation. They settle what few
 # labels leave open, and cost little where there are many.
 NOISE = (2e-3, 10.0)  # σ, eV for an atom, growing with √N
@@ -70,6 +72,18 @@ class Problem:
         """t of each term."""
         diagonal = np.diag(self.gram)
         return {term: float(np.mean(diagonal[rows])) for term, rows in self.terms.items()}
+
+    def require_forces(self) -> None:
+        """Check that the structures have forces, whose scale is that of the prior.
+
+        Raises:
+            WeakLossError: if none has.
+        """
+        if not np.any(np.diag(self.gram)[self.probes]):
+            raise WeakLossError(
+                "no structure has forces to learn, as in cells of one atom: add larger cells, "
+                "which need no label"
+            )
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def fit(
     number of structures whose rows are done.
 
     Raises:
-        WeakLossError: if there are too few labels to learn from, or too many.
+        WeakLossError: if there are too few labels to learn from, or too many, or no forces.
     """
     gathered = gather(model, labels, settings, error_bars=error_bars, progress=progress)
     return gathered.solved(settings.included)
@@ -214,6 +214,7 @@ class Gathered:
     def solved(self, included: Mapping[str, float]) -> tuple[Tangent, Solution]:
         """With these prior probabilities of terms that may be left out."""
         plan, order = self.plan, self.order
+        self.problem.require_forces()
         solution = solve(self.problem, included=included)
         weights = np.zeros(len(order))
         weights[order] = plan.scaled(solution.coefficients)

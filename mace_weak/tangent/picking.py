@@ -32,6 +32,7 @@ from mace_weak.tangent.prior import Sketch, work_along
 SKETCH = 1024  # features
 NOISE = 0.5  # variance, of the variance of the same energy
 LEAST = 1e-3  # of the mean variance, that an energy is taken to have
+ROUNDING = 1e-12  # of the mean variance before the shifts explain a part of it
 INDEPENDENT = 1e-6  # of a composition, that others do not combine to
 LENGTH = 0.05  # Å, of the displacements along which forces are measured
 
@@ -76,18 +77,22 @@ class PoolFeatures:
     """Those of all structures, without what shifts of the atoms' energies explain.
 
     ``energies`` (n_structures, size) and ``forces`` (n_probes, size) are as in ``Gradients``;
-    ``counts`` (n_structures, n_kinds) are the numbers of atoms of each kind.
+    ``counts`` (n_structures, n_kinds) are the numbers of atoms of each kind. Below ``rounding`` the
+    variance of an energy is none.
     """
 
     energies: np.ndarray
     forces: np.ndarray
     counts: np.ndarray
+    rounding: float = 0.0
 
     @classmethod
     def of(cls, parts: Sequence[Gradients], counts: np.ndarray) -> PoolFeatures:
         composition = counts / np.sqrt(counts.sum(axis=1, keepdims=True))
-        energies = _without(composition, np.concatenate([part.energies for part in parts]))
-        return cls(energies, np.concatenate([part.forces for part in parts]), counts)
+        whole = np.concatenate([part.energies for part in parts])
+        rounding = ROUNDING * float(np.mean(np.sum(whole**2, axis=1)))
+        forces = np.concatenate([part.forces for part in parts])
+        return cls(_without(composition, whole), forces, counts, rounding)
 
     @property
     def variances(self) -> np.ndarray:
@@ -98,7 +103,7 @@ class PoolFeatures:
     def noise(self) -> np.ndarray:
         """Variances of the energies' noise (n_structures,)."""
         variances = self.variances
-        return NOISE * np.maximum(variances, LEAST * np.mean(variances))
+        return NOISE * np.maximum(variances, max(LEAST * np.mean(variances), self.rounding))
 
     def only(self, numbers: Sequence[int]) -> PoolFeatures:
         """The same forces, and the energies of some structures."""

@@ -193,6 +193,14 @@ def solve(problem: Problem, *, included: Mapping[str, float] = INCLUDED) -> Solu
     return Solution(problem, kept)
 
 
+def inverse(compositions: np.ndarray) -> np.ndarray:
+    """The pseudoinverse of TᵀT (n_kinds, n_kinds), which one composition gives the rank 1.
+
+    By default numpy would take the rounding of many equal rows for a second one.
+    """
+    return np.linalg.pinv(compositions, rcond=1e-9, hermitian=True)
+
+
 @dataclass(frozen=True)
 class Posterior:
     """Σ = ``square`` 1 − Σ_k signs_k b_k b_kᵀ of sketched features, and what energies need beside.
@@ -227,7 +235,7 @@ class Posterior:
         factors = (axes @ vectors[:, kept]) * np.sqrt(np.abs(values[kept]))
         labels, composition = rows[: problem.n_labels], problem.composition
         compositions = composition.T @ composition
-        centre = np.linalg.pinv(compositions) @ composition.T @ labels
+        centre = inverse(compositions) @ composition.T @ labels
         return cls(
             square, factors.T, np.sign(values[kept]), centre, compositions,
             solution.choice.noise, seed,
@@ -250,10 +258,10 @@ class Posterior:
         the numbers of atoms of each kind. Infinite where the labels do not determine the energy of
         such a composition.
         """
-        inverse = np.linalg.pinv(self.compositions)
-        open_part = counts - counts @ inverse @ self.compositions
+        inverted = inverse(self.compositions)
+        open_part = counts - counts @ inverted @ self.compositions
         size = counts.sum(axis=1)
-        shifts = np.einsum("sk,kl,sl->s", counts, inverse, counts)
+        shifts = np.einsum("sk,kl,sl->s", counts, inverted, counts)
         variance = self.variances(rows - counts @ self.centre) + self.noise**2 * (size + shifts)
         outside = np.abs(open_part).max(axis=1) > OUTSIDE * size
         return np.where(outside, np.inf, np.sqrt(variance))

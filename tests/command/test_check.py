@@ -195,6 +195,15 @@ def test_energies_of_the_atoms_are_proposed_by_value_where_an_energy_is_missing(
     assert total == pytest.approx(mean, abs=1e-4)
 
 
+def test_equal_energies_of_different_structures_are_found(tmp_path):
+    frames = rattled(12)
+    for atoms in frames:
+        atoms.info["REF_energy"] = -250.0
+    found = checked(written(tmp_path / "train.xyz", frames)).findings
+    said = "12 different structures have the same energy, -250 eV"
+    assert any(said in one.problem and one.wrong for one in found)
+
+
 def test_a_charge_with_two_values_is_told_by_file_and_structure(tmp_path):
     frames = rattled(3)
     frames[1].info |= {"charge": 1, "total_charge": 0}

@@ -133,6 +133,9 @@ def test_isolated_atoms_are_left_out(tmp_path, files, foundation):
     assert rows_of(found, "Energies, meV/atom", "of")["all"]["n"] == len(frames)
     (run,) = next(rows for name, rows in found["tables"].items() if name.startswith("Dynamics"))
     assert run["drift, meV/atom/ps"] is not None
+    unmarked = [Atoms("O", info={"REF_energy": -1e5 + number}) for number in range(3)]
+    found = evaluated(tmp_path, foundation, unmarked, "--probes=0", "--steps=30")
+    assert not any("a bond broke" in finding["problem"] for finding in found["findings"])
     write(tmp_path / "atom.xyz", alone)
     done = mace_weak("evaluate", foundation, tmp_path / "atom.xyz", f"--out={tmp_path}")
     assert done.returncode == 2

@@ -9,11 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
 from ase.io import read, write
 from ase.units import Hartree
 from console import COMMAND, mace_weak, result_of, rows_of
@@ -24,6 +26,7 @@ from predictions import calculated, softened
 from training import atomic_energies
 
 from mace_weak.calculator import ErrorBarCalculator
+from mace_weak.command.finetune_account import rounded
 from mace_weak.command.models import load_model, run_trainer
 from mace_weak.errors import WeakLossError
 from recipes.quickstart import mace_host
@@ -177,6 +180,10 @@ def test_a_calculator_has_the_error_bars(finetuning):
     assert calculator.get_property("energy_uncertainty", atoms) > 3 * known
     far = calculator.get_property("forces_uncertainty", atoms)
     assert np.linalg.norm(far) > np.linalg.norm(near)
+    atoms.info["total_charge"] = 1  # which some models read
+    assert calculator.check_state(atoms) == ["info"]
+    with pytest.raises(WeakLossError, match="contains Fe, and the model knows only"):
+        calculator.get_property("energy_uncertainty", Atoms("Fe2", [[0, 0, 0], [2, 0, 0]]))
     anew = ErrorBarCalculator(str(out)).get_property("forces_uncertainty", atoms)
     np.testing.assert_allclose(far, anew, rtol=1e-6)
 
@@ -401,14 +408,39 @@ def test_bad_data_is_refused_by_file_and_frame(foundation, tmp_path, kind):
         (("--head=absent",), "has no head absent: its heads are Default"),
         (("--out=/proc/absent/tuned.model",), "cannot be written"),
         (("--device=absent",), "torch cannot compute there"),
+        (("--out=tuned.ckpt",), "ends as a model of nequip, and this one is of mace-torch"),
+        (("--test={atoms}",), "has only isolated atoms"),
     ],
 )
 def test_bad_use_ends_with_one_line(foundation, tmp_path, flags, message):
-    out = f"--out={tmp_path / 'tuned.model'}"
+    out, atoms = f"--out={tmp_path / 'tuned.model'}", tmp_path / "atoms.xyz"
+    write(atoms, Atoms("O", info={"config_type": "IsolatedAtom", "REF_energy": -2036.0}))
+    flags = [flag.format(atoms=atoms) for flag in flags]
     done = mace_weak("finetune", foundation, ETHANOL, out, *flags)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_cells_of_one_atom_are_refused(foundation, tmp_path):
+    """They have no forces to learn."""
+    cells = [bulk("C", "sc", a=1.5 + 0.05 * number) for number in range(8)]
+    for number, atoms in enumerate(cells):
+        atoms.info["REF_energy"] = -8.0 + 0.1 * (number - 3) ** 2
+    write(tmp_path / "cells.xyz", cells)
+    done = mace_weak("finetune", foundation, tmp_path / "cells.xyz", f"--out={tmp_path}/a.model")
+    assert done.returncode == 2
+    assert "no structure has forces to learn, as in cells of one atom" in done.stderr
+
+
+def test_total_energies_that_the_model_rounds_are_told(tmp_path):
+    """Of all electrons of bromine, say."""
+    frames = read(ETHANOL, ":3")
+    energies = np.array([atoms.info["REF_energy"] for atoms in frames])
+    account = SimpleNamespace(energy_error=1e-4)
+    assert list(rounded(frames, energies, account)) == []
+    (finding,) = rounded(frames, energies - 70_000.0, account)
+    assert "rounds these total energies by 0.87 meV/atom" in finding.problem
 
 
 def test_a_host_that_fails_is_told_with_its_last_line(tmp_path):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from ase.io import read, write
-from batches import batch_of
+from batches import batch_of, data_of
 from mace import modules
 from predictions import relabelled
 from training import FINETUNE, SCRATCH, train
 
 from mace_weak.errors import WeakLossError
 from mace_weak.mace.anchor import Anchor
+from mace_weak.mace.graphs import is_label
 from mace_weak.mace.loss import Bridge, WeakLoss, energy_penalty, weights_of
 
 
@@ -217,6 +218,17 @@ def test_a_non_finite_term_stops_the_run_and_spares_the_checkpoints(
     assert checkpoint.name.endswith("epoch-0.pt")
     state = torch.load(checkpoint, weights_only=False)["model"]
     assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def test_a_structure_that_maces_weights_switch_off_has_no_labels(files, foundation):
+    used, unused = read(files.ethanol_forces, ":2")
+    unused.info["config_weight"] = 0.0
+    model = torch.load(foundation, weights_only=False)
+    found = [
+        [is_label(data, name) for name in ("energy", "forces")]
+        for data in data_of([used, unused], model)
+    ]
+    assert found == [[True, True], [False, False]]
 
 
 def test_a_non_finite_supervised_loss_is_said_to_be_it(finetune):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import typer
 from ase import Atoms
+from ase.build import bulk, molecule
 from ase.io import read, write
 from datafiles import QUICKSTART
 from typer.testing import CliRunner
@@ -165,6 +166,30 @@ def turned(atoms: Atoms) -> Atoms:
     copy = bare(atoms)
     copy.rotate(70, (1, 2, 3))
     return copy[::-1]
+
+
+def test_molecules_that_occur_once_are_no_copies(pool, foundation, tmp_path):
+    """The shifts of the atoms explain all of their energies; they are chosen first, for these."""
+    others = [molecule(name) for name in ("CH4", "H2O")]
+    write(tmp_path / "pool.xyz", [*read(pool, ":10"), *others])
+    arguments = (tmp_path / "pool.xyz", f"--model={foundation}", f"--out={tmp_path / 'out.xyz'}")
+    result = result_of(*arguments, "--n=3")
+    assert not any("are the same as another" in one["problem"] for one in result["findings"])
+    chosen = {atoms.info["pool_index"] for atoms in read(tmp_path / "out.xyz", ":")}
+    assert chosen > {10, 11}
+
+
+def test_cells_of_one_atom_are_refused(foundation, tmp_path):
+    """They have no forces to settle."""
+    write(tmp_path / "pool.xyz", [bulk("C", "sc", a=1.5 + 0.05 * n) for n in range(4)])
+    refused = run(tmp_path / "pool.xyz", "--n=2", f"--model={foundation}", f"--out={tmp_path}/a")
+    assert "no structure has forces, as in cells of one atom" in str(refused.exception)
+
+
+def test_more_than_the_candidates_cannot_be_chosen(pool, foundation, tmp_path):
+    arguments = (f"--model={foundation}", f"--out={tmp_path / 'out.xyz'}")
+    refused = run(pool, "--n=8", "--candidates=5", *arguments)
+    assert "of 5 candidates, 8 cannot be chosen: raise --candidates" in str(refused.exception)
 
 
 def test_what_is_the_same_is_chosen_once(pool, foundation, tmp_path):

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from console import mace_weak, result_of
 from datafiles import QUICKSTART, RECIPES
@@ -129,15 +130,19 @@ def test_labels_that_leave_the_forces_open_are_trained_on_by_the_anchored_loss(
 
 
 def test_forces_of_some_structures_are_learned_by_the_anchored_loss_too(foundation, tmp_path):
-    """nequip takes NaN for those that are missing."""
+    """nequip takes NaN for those that are missing, and for an energy."""
     frames = read(TEST, ":6")
     for atoms in frames[1:]:
         del atoms.arrays["REF_forces"]
+    frames.append(read(TEST, "6"))
+    del frames[6].info["REF_energy"]
     write(tmp_path / "train.xyz", frames)
     structures = read_training(tmp_path / "train.xyz", Keys())
-    nothing = Labels(np.tile([3, 0, 1, 0], (6, 1)), np.zeros(6), [None] * 6)
+    assert structures.n_labelled == 7
+    nothing = Labels(np.tile([3, 0, 1, 0], (7, 1)), np.zeros(7), [None] * 7)
     assert write_labels(tmp_path, structures, labels=nothing, missing_as_nan=host.MISSING_AS_NAN)
     file = tmp_path / LABELS
+    assert np.isnan(read(file, "6").info["REF_energy"])
     task = Task(
         foundation=foundation, folder=tmp_path, train=file, valid=file, forces=True,
         schedule=Schedule(epochs=2, batch_size=2, lr=0.01), device="cpu", seed=1,
@@ -146,6 +151,14 @@ def test_forces_of_some_structures_are_learned_by_the_anchored_loss_too(foundati
     arguments = host.arguments_on_labels(saved, task, anchored=True)
     run_trainer(host.COMMAND, arguments, tmp_path / "training.txt", epochs=2, epoch=host.EPOCH)
     assert (tmp_path / host.PRODUCT).is_file()
+
+
+def test_other_properties_in_a_file_are_left_out(foundation):
+    """As a dipole moment, which nequip takes for a property of each atom."""
+    atoms = read(TEST)
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, dipole=np.zeros(3))
+    (graph,) = host.graphs_of(load_model(str(foundation)), [atoms])
+    assert len(graph["pos"]) == len(atoms)
 
 
 def test_a_foundation_model_of_another_surface_is_trained_plainly(foundation, tmp_path):

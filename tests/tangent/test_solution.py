@@ -16,7 +16,7 @@ from test_tangent_evidence import (
     solution_of,
 )
 
-from mace_weak.tangent.solution import Posterior, solve
+from mace_weak.tangent.solution import Posterior, inverse, solve
 
 __all__ = ["problem", "rows"]  # fixtures
 
@@ -53,6 +53,17 @@ def test_an_energy_of_another_composition_is_open(problem, rows):
     known, other = posterior.energy_spreads(features, np.array([[4.0, 2.0], [1.0, 2.0]]))
     assert np.isfinite(known)
     assert other == np.inf
+
+
+@pytest.mark.parametrize("kinds", [[10, 8], [7, 8], [9, 8, 4], [2, 6, 1], [11, 14, 1, 1]])
+def test_one_composition_is_determined_by_any_number_of_its_structures(kinds):
+    """Sums of equal rows are not of the rank 1 to the last digit."""
+    counts = np.array([kinds], dtype=float)
+    for number in range(1, 600):
+        rows = np.repeat(counts, number, axis=0) / counts.sum() ** 0.5
+        compositions = rows.T @ rows
+        explained = counts @ inverse(compositions) @ compositions
+        np.testing.assert_allclose(explained, counts, rtol=1e-6)
 
 
 def test_what_is_kept_gives_the_same(problem, rows):
