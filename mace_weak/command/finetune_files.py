@@ -52,7 +52,7 @@ class Structures:
     def n_labelled(self) -> int:
         """How many have an energy or forces."""
         pairs = zip(np.isfinite(self.energies), self.forces, strict=True)
-        return sum(known or forces is not None for known, forces in pairs)
+        return sum(bool(known) or forces is not None for known, forces in pairs)
 
 
 def read_training(path: Path, keys: Keys) -> Structures:
