@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
@@ -39,9 +40,11 @@ class ErrorBarCalculator(Calculator):
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last call, charge and spin among it."""
         changes = list(super().check_state(atoms, tol=tol))
-        if self.atoms is not None and state_of(self.atoms) != state_of(atoms):
-            changes.append("info")
-        return changes
+        if self.atoms is None:
+            return changes
+        before, now = state_of(self.atoms), state_of(atoms)
+        same = all(np.array_equal(before.get(name), now.get(name)) for name in {**before, **now})
+        return changes if same else [*changes, "info"]
 
     def calculate(
         self,

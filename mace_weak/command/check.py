@@ -44,9 +44,10 @@ from mace_weak.versions import MACE, NEQUIP
 FINETUNE = "mace-weak finetune"  # reads files itself, as a host does
 # what happens where labels are missing, and how to train on stresses, by what reads the files
 WITHOUT_ENERGY = {
-    MACE: "MACE does not fit them",
-    NEQUIP: "nequip stops there, unless they hold NaN and the loss has ignore_nan",
-    FINETUNE: "it learns their forces, if they have some, and corrects the model around them",
+    MACE: "or remove them: MACE does not fit them",
+    NEQUIP: "or remove them: nequip stops there, unless they hold NaN and the loss has ignore_nan",
+    FINETUNE: "if they have one: of the others it learns the forces, if there are any, and what the "
+    "weak terms ask of them",
 }
 WITHOUT_FORCES = {
     MACE: "MACE's losses weighted, universal and stress allow this; huber fits the others to zero "
@@ -156,7 +157,7 @@ def label_findings(survey: Survey, keys: Keys, reader: str) -> Iterator[Finding]
         yield Finding(
             f"{survey.path}: {missing} of {survey.count} structures have no energy under the key "
             f"'{keys.energy}'",
-            f"name the key with --energy-key, or remove them: {WITHOUT_ENERGY[reader]}",
+            f"name the key with --energy-key, {WITHOUT_ENERGY[reader]}",
         )
     for name, numbers in survey.bad.items():
         yield Finding(
