@@ -225,6 +225,11 @@ def state_of(atoms: Atoms) -> dict[str, Any]:
     return found
 
 
+def plain_state_of(atoms: Atoms) -> dict[str, Any]:
+    """The same in numbers and lists, which can be compared and written."""
+    return {name: np.asarray(value).tolist() for name, value in state_of(atoms).items()}
+
+
 def is_isolated_atom(atoms: Atoms) -> bool:
     """Whether a structure is the reference for the energy of an atom.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from mace_weak.command.error_bars import Estimator, require_error_bars
 from mace_weak.command.models import load_model, require_elements
-from mace_weak.structures import bare, state_of
+from mace_weak.structures import bare, plain_state_of
 
 ENERGY, FORCES = "energy_uncertainty", "forces_uncertainty"
 
@@ -40,11 +39,9 @@ class ErrorBarCalculator(Calculator):
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last call, charge and spin among it."""
         changes = list(super().check_state(atoms, tol=tol))
-        if self.atoms is None:
-            return changes
-        before, now = state_of(self.atoms), state_of(atoms)
-        same = all(np.array_equal(before.get(name), now.get(name)) for name in {**before, **now})
-        return changes if same else [*changes, "info"]
+        if self.atoms is not None and plain_state_of(self.atoms) != plain_state_of(atoms):
+            changes.append("info")
+        return changes
 
     def calculate(
         self,

@@ -46,8 +46,8 @@ FINETUNE = "mace-weak finetune"  # reads files itself, as a host does
 WITHOUT_ENERGY = {
     MACE: "or remove them: MACE does not fit them",
     NEQUIP: "or remove them: nequip stops there, unless they hold NaN and the loss has ignore_nan",
-    FINETUNE: "if they have one: of the others it learns the forces, if there are any, and what the "
-    "weak terms ask of them",
+    FINETUNE: "if they have one: of the others it learns the forces, if there are any, and what "
+    "the weak terms ask of them",
 }
 WITHOUT_FORCES = {
     MACE: "MACE's losses weighted, universal and stress allow this; huber fits the others to zero "

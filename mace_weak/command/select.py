@@ -28,7 +28,7 @@ from mace_weak.command.models import (
 from mace_weak.command.output import Finding, Result, Table, as_text, progress
 from mace_weak.compositions import counts_of, elements_of
 from mace_weak.errors import WeakLossError
-from mace_weak.structures import evenly, is_isolated_atom, read_structures, state_of
+from mace_weak.structures import evenly, is_isolated_atom, plain_state_of, read_structures
 from mace_weak.tangent.picking import Gradients, Picked, PoolFeatures, pick
 from mace_weak.tangent.storage import replacing
 
@@ -223,7 +223,7 @@ def block_digest(model: str, block: Sequence[Atoms], probed: Sequence[int], seed
         [
             atoms.numbers.tolist(), atoms.positions.tolist(), atoms.cell.tolist(),
             atoms.pbc.tolist(),
-            {name: np.asarray(value).tolist() for name, value in state_of(atoms).items()},
+            plain_state_of(atoms),
         ]
         for atoms in block
     ]  # fmt: skip
