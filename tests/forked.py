@@ -96,9 +96,11 @@ def serve(folder: str) -> None:
     """Answer calls until the process that asked for it ends."""
     import torch
 
+    before = dict(os.environ)
     for name in PRELOADED:
         with contextlib.suppress(ImportError), contextlib.redirect_stdout(sys.stderr):
             importlib.import_module(name)
+    by_import = {name: value for name, value in os.environ.items() if name not in before}
     torch.set_num_threads(1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
@@ -111,13 +113,16 @@ def serve(folder: str) -> None:
                 return
             call, _ = listener.accept()
             if os.fork() == 0:
-                answer(call, Path(folder))
+                answer(call, Path(folder), by_import)
                 os._exit(0)
             call.close()
 
 
-def answer(call: socket.socket, folder: Path) -> None:
-    """Run a program in a process of its own, and tell its status."""
+def answer(call: socket.socket, folder: Path, by_import: dict[str, str]) -> None:
+    """Run a program in a process of its own, and tell its status.
+
+    Of the environment it has the caller's, and ``by_import`` what preloaded modules put there.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     message, streams, _, _ = socket.recv_fds(call, MOST, 2)
     words, environment, where = json.loads(message)
@@ -128,7 +133,7 @@ def answer(call: socket.socket, folder: Path) -> None:
             os.dup2(stream, descriptor)
         os.chdir(where)
         os.environ.clear()
-        os.environ.update(environment)
+        os.environ.update({**by_import, **environment})
         sys.executable = str(folder / "python")
         importlib.invalidate_caches()
         call_program(words)
