@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from commands import trained
+from metric_worker import mean_of_rank
 from roads import Start
 from slurm import free_port
 from training import Config, changed, weak_config
-
-from mace_weak.nequip.train.losses import LabelledMeanSquaredError
 
 STRATEGIES = {
     "plain": {
@@ -65,19 +64,6 @@ def test_two_processes_share_one_tangent_model(tmp_path, files, foundation, foun
     changes = [np.load(run.checkpoint.with_name("tangent.npz"))["change"] for run in (one, two)]
     np.testing.assert_allclose(changes[1], changes[0], rtol=1e-3, atol=1e-6)
     assert max(two.column("weak_forces")) > 0
-
-
-def mean_of_rank(rank: int, port: int, path: str) -> None:
-    """Two steps; in the first one only the process 0 has labels."""
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
-    metric = LabelledMeanSquaredError(dist_sync_on_step=True)
-    found = []
-    for count, error in ((3 - 3 * rank, 2.0), (3, 1.0), (0, 1.0)):
-        preds = torch.full((count,), error)
-        found.append(float(metric(preds, torch.zeros_like(preds))))
-    torch.save(found, f"{path}/{rank}")
 
 
 def test_a_process_without_labels_stays_in_step(tmp_path):
