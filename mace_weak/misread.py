@@ -33,7 +33,9 @@ class Problem:
 
 
 def unplaced(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> Problem | None:
-    """Positions or cell vectors that are no finite numbers, or a cell that is missing."""
+    """No atoms, positions or cell vectors that are no finite numbers, or a cell that is missing."""
+    if not len(positions):
+        return Problem("it has no atoms", "remove it")
     for name, values in (("position", positions), ("cell vector", cell)):
         if not np.all(np.isfinite(values)):
             return Problem(f"a {name} is NaN or infinite", "correct or remove the structure")
@@ -172,6 +174,11 @@ def foreign_atoms(
     )
 
 
+def float32_steps(energies: np.ndarray) -> np.ndarray:
+    """What single precision rounds energies (n_structures,) to, eV."""
+    return np.spacing(np.abs(energies).astype(np.float32))
+
+
 def coarse_energies(counts: np.ndarray, energies: np.ndarray, *, dtype: str) -> Problem | None:
     """Total energies (n_structures,) in eV that lose their differences to rounding in a training.
 
@@ -179,7 +186,7 @@ def coarse_energies(counts: np.ndarray, energies: np.ndarray, *, dtype: str) -> 
     """
     if dtype != "float32" or len(energies) - np.linalg.matrix_rank(counts) < FEWEST:
         return None
-    step = float(np.max(np.spacing(np.abs(energies).astype(np.float32))))
+    step = float(np.max(float32_steps(energies)))
     left = fit_atoms(counts.astype(float), energies).residuals * counts.sum(axis=1)
     spread = float(np.std(left))
     if step < COARSE * spread or spread < SAME:

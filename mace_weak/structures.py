@@ -97,9 +97,14 @@ class Keys:
         return {name: value for name, value in found.items() if value is not None}
 
 
+def _results(atoms: Atoms) -> dict[str, Any]:
+    """What ASE keeps with the calculator, as it does with labels under its own names."""
+    return atoms.calc.results if atoms.calc is not None else {}
+
+
 def label_value(atoms: Atoms, key: str) -> Any:
     """A label by its key, wherever ASE put it; None if it is not there."""
-    results = atoms.calc.results if atoms.calc is not None else {}
+    results = _results(atoms)
     for place in (atoms.info, atoms.arrays, results):
         if key in place:
             return place[key]
@@ -108,7 +113,7 @@ def label_value(atoms: Atoms, key: str) -> Any:
 
 def unread(atoms: Atoms, keys: Keys) -> Iterator[Problem]:
     """Labels of a structure that MACE misses, or reads as something else, where ASE put them."""
-    results = atoms.calc.results if atoms.calc is not None else {}
+    results = _results(atoms)
     for label in (field.name for field in fields(keys)):
         key = getattr(keys, label)
         elsewhere = key in atoms.info or key in atoms.arrays
@@ -120,7 +125,7 @@ def unread(atoms: Atoms, keys: Keys) -> Iterator[Problem]:
 
 def has_others(atoms: Atoms, keys: Keys) -> bool:
     """Whether ASE's own labels of a structure differ from those under the keys."""
-    results = atoms.calc.results if atoms.calc is not None else {}
+    results = _results(atoms)
     pairs = (
         (results.get(name), keys.label(atoms, name))
         for name in ASE_KEYS
@@ -158,8 +163,6 @@ def read_structures(path: Path) -> Iterator[Atoms]:
         for atoms in iread(path, index=":"):
             if problem := unplaced(atoms.positions, atoms.cell.array, atoms.pbc):
                 raise WeakLossError(f"{_place(path, count)}: {problem}")
-            if not len(atoms):
-                raise WeakLossError(f"{_place(path, count)}: it has no atoms: remove it")
             yield atoms
             count += 1
     except WeakLossError:

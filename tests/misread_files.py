@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import read, write
@@ -121,6 +122,18 @@ def free_energies() -> list[Atoms]:
     for atoms in own:
         atoms.info = {"free_energy": atoms.info["REF_energy"]}
     return own
+
+
+def some_stresses() -> list[Atoms]:
+    """Cells with labels under ASE's own names, five of eight without a stress."""
+    cells = [bulk("Al") for _ in range(8)]
+    for number, atoms in enumerate(cells):
+        atoms.set_cell(atoms.cell * (0.97 + 0.005 * number), scale_atoms=True)
+        results = {"energy": -3.0 - 0.1 * number**2, "forces": np.full((1, 3), 0.1 * number)}
+        if number < 3:
+            results["stress"] = np.full(6, 0.01 * number)
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return cells
 
 
 # How a file is made, the names of its labels, and what is said of it.

@@ -11,6 +11,7 @@ from mace_weak.command.error_bars import FAR
 from mace_weak.command.output import Finding, Table
 from mace_weak.compositions import EnergyAgreement
 from mace_weak.losses import FORCES, SPATIAL, TAYLOR
+from mace_weak.misread import float32_steps
 from mace_weak.tangent.fit import SETTLED, SETTLED_ANEW, Account
 
 FEW = 5  # structures
@@ -72,7 +73,7 @@ def rounded(frames: Sequence[Atoms], energies: np.ndarray, account: Account) -> 
     """
     known = np.isfinite(energies)
     sizes = np.array([len(atoms) for atoms in frames])[known]
-    step = float(np.max(np.spacing(np.abs(energies[known]).astype(np.float32)) / sizes, initial=0))
+    step = float(np.max(float32_steps(energies[known]) / sizes, initial=0))
     if step > account.energy_error:
         yield Finding(
             f"the model is of float32, which rounds these total energies by {1e3 * step:.2g} "

@@ -14,7 +14,7 @@ from ase.io import read
 from ase.units import Hartree, kcal, mol
 from datafiles import QUICKSTART, RECIPES
 from labelled import labelled, rattled, written
-from misread_files import FILES
+from misread_files import FILES, some_stresses
 from scipy.spatial.transform import Rotation
 
 from mace_weak.command.check import check_data
@@ -150,16 +150,9 @@ def test_stresses_that_are_not_learned_are_said_so(tmp_path):
 
 
 def test_stresses_that_mace_would_take_for_zero_are_found(tmp_path):
-    frames = [bulk("Al") for _ in range(8)]
-    for number, atoms in enumerate(frames):
-        atoms.set_cell(atoms.cell * (0.97 + 0.005 * number), scale_atoms=True)
-        results = {"energy": -3.0 - 0.1 * number**2}
-        if number < 3:
-            results["stress"] = np.full(6, 0.01 * number)
-        atoms.calc = SinglePointCalculator(atoms, **results)
     keys = Keys(energy="energy", stress="stress")
     found = check_data(
-        survey(written(tmp_path / "cells.xyz", frames), keys), None, None,
+        survey(written(tmp_path / "cells.xyz", some_stresses()), keys), None, None,
         foundation=None, model=None, keys=keys, device="cpu",
     ).findings  # fmt: skip
     assert any("5 structures have no stress under ASE's own name" in one.problem for one in found)

@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ase.build import bulk
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
-from misread_files import FILES, frames, written
+from misread_files import FILES, frames, some_stresses, written
 from training import FINETUNE, SCRATCH, train
 
 import mace_weak.versions
@@ -189,13 +187,7 @@ def test_labels_that_mace_would_misread_are_refused(name, tmp_path, foundation):
 
 
 def test_stresses_that_mace_would_take_for_zero_are_refused(tmp_path):
-    cells = [bulk("Al") for _ in range(8)]
-    for number, atoms in enumerate(cells):
-        results = {"energy": -3.0 - 0.1 * number**2, "forces": np.full((1, 3), 0.1 * number)}
-        if number < 3:
-            results["stress"] = np.full(6, 0.01 * number)
-        atoms.calc = SinglePointCalculator(atoms, **results)
-    write(tmp_path / "cells.xyz", cells)
+    write(tmp_path / "cells.xyz", some_stresses())
     names = [f"--{label}_key={label}" for label in ("energy", "forces", "stress")]
     line = refusal(
         tmp_path / "run", *FRESH, f"--train_file={tmp_path / 'cells.xyz'}", *names,
