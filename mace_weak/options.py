@@ -142,7 +142,8 @@ OPTIONS: tuple[Option, ...] = (
         choices=DIRECTIONS,
         meaning=(
             "direction of the displacements: random (gaussian, uniform), or adversarial: against "
-            "the force error where force labels exist, else against the anchor's forces"
+            "the error of the forces where they are labelled, else against their difference to "
+            "the anchor's"
         ),
     ),
     Option(

@@ -110,7 +110,7 @@ def indices(ends: Sequence[int], rows: Sequence[int], device: torch.device) -> T
 def residuals_of(
     step: WeakStep, subset: Subset, model: Potential, anchor: Potential | None, reference: Reference
 ) -> dict[str, Tensor]:
-    """Residuals (n_selected,) in eV of each term of the ``step``.
+    """Residuals (n_selected,) of each term of the ``step``, in eV; of ``forces`` in (eV/Å)².
 
     The ``model``, the ``anchor`` and the ``reference`` labels are those of the ``subset``.
 

@@ -242,6 +242,16 @@ def is_isolated_atom(atoms: Atoms) -> bool:
     return len(atoms) == 1 and kind == ISOLATED.lower()
 
 
+def require_structures(frames: Sequence[object], path: Path) -> None:
+    """Check that a file has structures, where ``frames`` are those beside isolated atoms.
+
+    Raises:
+        WeakLossError: if it has none.
+    """
+    if not frames:
+        raise WeakLossError(f"'{path}' has only isolated atoms: name a file of structures")
+
+
 def spelled_as_by_mace(atoms: Atoms) -> bool:
     """Whether MACE recognises the config_type of an isolated atom."""
     return atoms.info.get("config_type") == ISOLATED

@@ -176,8 +176,9 @@ def finetune(
         int | None,
         typer.Option(
             min=1,
-            help="Steps of the host's trainer; default: some 900 of MACE, 1800 of NequIP. Fewer "
-            "take less time, but the model follows the solution less closely.",
+            help="Steps of the host's trainer; default: some 900 of MACE, 1800 of NequIP, and more "
+            "for more than 60 structures. Fewer take less time, but the model follows the solution "
+            "less closely.",
         ),
     ] = None,
     as_json: AsJson = False,

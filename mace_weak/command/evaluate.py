@@ -29,7 +29,7 @@ from mace_weak.command.surface import (
 )
 from mace_weak.compositions import fit_elements
 from mace_weak.errors import WeakLossError
-from mace_weak.structures import Keys, evenly, is_isolated_atom, read_labelled
+from mace_weak.structures import Keys, evenly, is_isolated_atom, read_labelled, require_structures
 
 CERTAIN = 3.0  # standard errors from which a slope is too far from 1
 SOFT = 0.05  # of the slope: less does not matter
@@ -59,8 +59,7 @@ def evaluate_model(model: str, before: str | None, test: Path, settings: Setting
     """
     labelled = read_labelled(test, settings.keys)
     frames = [atoms for _, atoms, _ in labelled if not is_isolated_atom(atoms)]
-    if not frames:
-        raise WeakLossError(f"'{test}' has only isolated atoms: give structures to evaluate on")
+    require_structures(frames, test)
     require_given_labels(frames, settings.keys, test)
     models = {
         name: load_model(path, device=settings.device, dtype=settings.dtype)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 
 from mace_weak.command.arguments import TYPE_KEY
 from mace_weak.command.check import FINETUNE, check_data
@@ -53,8 +54,13 @@ from mace_weak.command.models import (
 from mace_weak.command.output import Result, counter, time_table
 from mace_weak.command.survey import survey
 from mace_weak.compositions import EnergyAgreement, energy_agreement
-from mace_weak.errors import WeakLossError
-from mace_weak.structures import Keys, evenly, is_isolated_atom, read_structures
+from mace_weak.structures import (
+    Keys,
+    evenly,
+    is_isolated_atom,
+    read_structures,
+    require_structures,
+)
 from mace_weak.tangent.fit import Tangent
 from mace_weak.tangent.labels import Labels, Predicted, without_atoms
 from mace_weak.tangent.plan import Settings
@@ -129,14 +135,19 @@ def contents_of(request: Request) -> dict[str, object]:
 def findings_of(request: Request, foundation: Model) -> Result:
     """The findings of ``mace-weak check`` on the files."""
     test = survey(request.test, request.keys) if request.test else None
-    if request.test and all(map(is_isolated_atom, read_structures(request.test))):
-        raise WeakLossError(f"'{request.test}' has only isolated atoms: name a file of structures")
+    if request.test:
+        require_structures(test_structures(request.test), request.test)
     found = check_data(
         survey(request.train, request.keys), None, test,
         foundation=request.foundation, model=foundation, keys=request.keys, device=request.device,
         reader=FINETUNE,
     )  # fmt: skip
     return Result(findings=found.findings)
+
+
+def test_structures(path: Path) -> list[Atoms]:
+    """The structures of a test file but isolated atoms."""
+    return [atoms for atoms in read_structures(path) if not is_isolated_atom(atoms)]
 
 
 @dataclass
@@ -183,7 +194,7 @@ class Finetuning:
             self.tested(self.request.test, result, error_bars=decided is None)
         result.complete = True
         result.tables.append(time_table(self.work.seconds))
-        result.notes += self.notes(shifts, determined=labels.atoms_determined)
+        result.notes += self.notes(shifts, labels.undetermined_atoms)
 
     def labels(self, model: Parametric, start: Predicted) -> Labels:
         """The labels relative to the model."""
@@ -276,7 +287,7 @@ class Finetuning:
 
     def tested(self, test: Path, result: Result, *, error_bars: bool) -> None:
         """Add errors on the test file before and after, and the error bars of some structures."""
-        frames = [atoms for atoms in read_structures(test) if not is_isolated_atom(atoms)]
+        frames = test_structures(test)
         out = str(self.request.out)
         models = {
             "foundation model": self.foundation,
@@ -291,11 +302,13 @@ class Finetuning:
                 result.tables.append(calibration_table(calibration))
                 result.findings += doubtful(calibration)
 
-    def notes(self, shifts: Mapping[str, float], *, determined: bool) -> Iterator[str]:
+    def notes(self, shifts: Mapping[str, float], undetermined: np.ndarray) -> Iterator[str]:
         moved = {name: shift for name, shift in shifts.items() if abs(shift) > 1e-9}
         listed = ", ".join(f"{name} {shift:+.4f} eV" for name, shift in moved.items())
-        together = "" if determined else " (these compositions determine only their sum)"
-        yield f"The energies of the atoms were shifted to the labels' level: {listed}{together}."
+        kinds = zip(self.foundation.elements, undetermined, strict=True)
+        open_ones = ", ".join(name for name, is_open in kinds if is_open)
+        sums = f" (of {open_ones}, these compositions determine only sums)" if open_ones else ""
+        yield f"The energies of the atoms were shifted to the labels' level: {listed}{sums}."
         if self.structures.isolated:
             yield (
                 f"{self.structures.isolated} isolated atoms of {self.request.train} were left out: "

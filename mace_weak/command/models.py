@@ -92,13 +92,18 @@ def load_model(path: str, *, device: str = "cpu", dtype: str = "") -> Model:
     ``dtype`` is MACE's ``float32`` or ``float64``; nequip's models keep their precision.
 
     Raises:
-        WeakLossError: if the host is not installed, or it cannot read the file.
+        WeakLossError: if the host is not installed, or it cannot read the file, or a ``dtype`` is
+            given for a model of nequip.
     """
     require_host(path)
     with reading(path):
         if host_of(path) == NEQUIP:
             from mace_weak.nequip.saved import load_saved
 
+            if dtype:
+                raise WeakLossError(
+                    "a model of nequip keeps the precision of its training: leave out --dtype"
+                )
             return load_saved(path, device=device)
         from mace_weak.mace.saved import load_saved as load_saved_mace
 

@@ -28,7 +28,13 @@ from mace_weak.command.models import (
 from mace_weak.command.output import Finding, Result, Table, as_text, progress
 from mace_weak.compositions import counts_of, elements_of
 from mace_weak.errors import WeakLossError
-from mace_weak.structures import evenly, is_isolated_atom, plain_state_of, read_structures
+from mace_weak.structures import (
+    evenly,
+    is_isolated_atom,
+    plain_state_of,
+    read_structures,
+    require_structures,
+)
 from mace_weak.tangent.picking import Gradients, Picked, PoolFeatures, pick
 from mace_weak.tangent.storage import replacing
 
@@ -87,8 +93,7 @@ def select_for_forces(
     """
     result = Result()
     pool = [(number, atoms) for number, atoms in _numbered(path)]
-    if not pool:
-        raise WeakLossError(f"'{path}' has only isolated atoms: name a file of structures")
+    require_structures(pool, path)
     require_enough(n, len(pool), f"in '{path}'")
     if n > most:
         raise WeakLossError(f"of {most} candidates, {n} cannot be chosen: raise --candidates")

@@ -166,7 +166,8 @@ def survey(path: Path, keys: Keys) -> Survey:
     """Read a file once.
 
     Raises:
-        WeakLossError: if it is missing, empty or cannot be read.
+        WeakLossError: if it is missing, empty or cannot be read, or a structure or label is
+            invalid.
     """
     found = Survey(path)
     draw = random.Random(0)

@@ -42,7 +42,7 @@ UNWEIGHTED = (modules.UniversalLoss, modules.WeightedHuberEnergyForcesStressLoss
 class Entry:
     """One evaluation of the loss. ``parts`` are the weak parts as added to the loss.
 
-    ``residuals`` (n_selected,) in eV are those of the structures of the ``step``, which is None
+    ``residuals`` (n_selected,) are those of ``residuals_of`` for the ``step``, which is None
     where there are no weak parts.
     """
 
@@ -226,7 +226,7 @@ class WeakLoss(torch.nn.Module):
         pred: dict[str, Any],
         ddp: bool | None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The weak parts of the loss, and the residuals (n_selected,) in eV, by term."""
+        """The weak parts of the loss, and ``residuals_of`` the step, by term."""
         if not step.rows:  # other processes may have some, and reduce_loss waits for all
             nothing = torch.zeros_like(ref["weight"])
             return {term: reduce_loss(nothing, ddp) for term in step.terms}, {}

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import null_space
 
 from mace_weak.compositions import fit_atoms
 from mace_weak.errors import WeakLossError
 
 MOST_LABELS = 4000
+ROUNDING = 1e-6  # of unit vectors
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,14 @@ class Labels:
         return int(np.sum(np.isfinite(self.energies))) + forces
 
     @property
-    def atoms_determined(self) -> bool:
-        """Whether the compositions determine the energy of each kind of atom by itself."""
-        counts = self.counts[np.isfinite(self.energies)]
-        present = counts[:, counts.any(axis=0)]
-        return bool(np.linalg.matrix_rank(present) == present.shape[1])
+    def undetermined_atoms(self) -> np.ndarray:
+        """Kinds of atoms (n_kinds,) in the structures of which the energies fix only sums.
+
+        The energies of all kinds may change along the null space of the compositions.
+        """
+        counts = np.unique(self.counts[np.isfinite(self.energies)], axis=0).astype(float)
+        free = np.any(np.abs(null_space(counts)) > ROUNDING, axis=1)
+        return free & counts.any(axis=0)
 
     @classmethod
     def beyond(

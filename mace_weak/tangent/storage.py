@@ -62,7 +62,7 @@ def solved(
     Of several processes, which meet at the ``barrier``, the ``first`` solves.
 
     Raises:
-        WeakLossError: if there are too few labels to learn from, or too many.
+        WeakLossError: if there are too few labels to learn from, or too many, or no forces.
     """
     mark = fingerprint(model, labels, settings)
     if not first:

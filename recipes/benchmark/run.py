@@ -13,6 +13,7 @@ fine-tuning starts from.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -70,6 +71,21 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def require_values(only: Mapping[str, Collection[str]], cases: Sequence[Case]) -> None:
+    """Check that there are cases with each of the values that are wanted.
+
+    Raises:
+        SystemExit: if not.
+    """
+    for setting, values in only.items():
+        known = {str(getattr(case, setting)) for case in cases}
+        if missing := sorted(set(values) - known):
+            raise SystemExit(
+                f"no case of the set has {setting}={','.join(missing)}: take of "
+                f"{', '.join(sorted(known))}"
+            )
+
+
 def main() -> None:
     options = arguments()
     plan = Plan.read(options.cases)
@@ -79,6 +95,7 @@ def main() -> None:
     options.csv.parent.mkdir(parents=True, exist_ok=True)
     benchmark = Benchmark(plan, options)
     cases = list(plan.cases(options.set))
+    require_values(dict(options.only), cases)
     left_out = {case: why for case in cases if (why := benchmark.refused(case))}
     for reason in sorted({f"{case.data}, {case.method}: {why}" for case, why in left_out.items()}):
         print(f"Left out: {reason}")

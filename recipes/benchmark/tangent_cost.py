@@ -1,6 +1,6 @@
 """What fine-tuning in closed form costs, as ratios to plain fine-tuning within one run.
 
-    python -m recipes.benchmark.tangent_cost --readme
+    python -m recipes.benchmark.tangent_cost --foundation MODEL --readme
 
 Each row is measured in a process of its own on one thread: 800 times the median of plain training
 steps (MACE's ``take_step``, five ethanols), then the solution for some structures with energies,

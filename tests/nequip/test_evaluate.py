@@ -44,6 +44,14 @@ def test_the_errors_are_those_of_nequips_calculator(
     assert residuals["difference of both"]["0.1 Å"] < 1e-2 * residuals["model"]["0.1 Å"]
 
 
+def test_a_precision_is_refused(tmp_path, files, foundation):
+    done = mace_weak(
+        "evaluate", foundation, files.ethanol_forces, "--dtype=float32", f"--out={tmp_path}"
+    )
+    assert done.returncode == 2
+    assert "leave out --dtype" in done.stderr
+
+
 @dataclass(frozen=True)
 class Proposed:
     """What ``mace-weak check`` found, and the words of the training that it proposes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ase import Atoms
 from ase.io import read, write
 from datafiles import HOSTS, QUICKSTART, RECIPES, run_recipe, small_plan
 from datafiles import write_files as write_quickstart_files
+from readme_commands import calls
 
 from recipes.benchmark.benchmark_cases import SCRATCH, Case, Foundation, Plan, Source
 from recipes.benchmark.benchmark_data import (
@@ -23,6 +25,7 @@ from recipes.benchmark.benchmark_data import (
     with_file,
     write_files,
 )
+from recipes.benchmark.run import arguments, require_values
 
 BENCHMARK = RECIPES / "benchmark"
 HOST = next(host for host, version in HOSTS.items() if version)
@@ -194,6 +197,22 @@ def test_files_of_the_users_are_compared(tmp_path):
     assert plain["method"] == rows[0]["method"]
     assert plain["force_rmse"] != rows[0]["force_rmse"]
     assert others == rows[1:]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [words for words in calls("python").values() if "recipes.benchmark.run" in words],
+    ids=" ".join,
+)
+def test_the_calls_of_the_readmes_name_cases(words, monkeypatch):
+    monkeypatch.setattr(sys, "argv", words[1:])
+    options = arguments()
+    require_values(dict(options.only), list(PLAN.cases(options.set)))
+
+
+def test_a_value_of_no_case_is_refused():
+    with pytest.raises(SystemExit, match=r"no case of the set has lr=1e-3: take of 0.0003, 0.001"):
+        require_values({"lr": ["1e-3", "0.001"]}, list(PLAN.cases("learning_rates")))
 
 
 @pytest.mark.skipif(HOSTS["mace"] is None, reason="the terms are measured with MACE")

@@ -29,6 +29,11 @@ EXACTLY = {
     "python -m recipes.benchmark.run learning_rates --data mine.xyz --energy-key energy "
     "--forces-key forces --foundation mace-model.model": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.run learning_rates --host nequip": "recipes/test_benchmark.py",
+    "python -m recipes.benchmark.run learning_rates --host nequip --only lr=0.003,0.001": (
+        "recipes/test_benchmark.py"
+    ),
+    "python -m recipes.benchmark.run many_molecules --host nequip "
+    "--only lr=0.001,0.0003 method=plain,weak_taylor": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.run wall_clock --processes 1 "
     "--csv recipes/benchmark/published/wall_clock.csv": "recipes/test_benchmark.py",
     "git clone https://github.com/davkovacs/BOTNet-datasets": "recipes/test_molecule_data.py",
@@ -36,7 +41,9 @@ EXACTLY = {
     "python -m recipes.benchmark.error_bars --readme": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.weak_terms --readme": "recipes/test_benchmark.py",
     "python -m recipes.benchmark.descriptor_learning": "recipes/test_descriptor_learning.py",
-    "python -m recipes.benchmark.tangent_cost --readme": "recipes/test_step_cost.py",
+    "python -m recipes.benchmark.tangent_cost --foundation MODEL --readme": (
+        "recipes/test_step_cost.py"
+    ),
     "python -m recipes.benchmark.tangent_cost --case large": "recipes/test_step_cost.py",
     "python -m recipes.benchmark.tangent_cost --error-bars --readme": "recipes/test_step_cost.py",
     "python -m recipes.benchmark.step_cost --device=cuda --size=foundation --readme": (

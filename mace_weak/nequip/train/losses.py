@@ -136,7 +136,7 @@ class WeakLoss(MetricsManager):
             ``EnergyForceStressLoss``
         extra_metrics: further entries of nequip's ``MetricsManager``
         type_names: given by the training module
-        weak_options: the options of the weak losses (see the README)
+        weak_options: the options of the weak losses (docs/options.md)
 
     Raises:
         WeakLossError: if an option or coefficient is unknown or out of its range.
