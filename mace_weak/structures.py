@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Atoms in a batch of predictions. On a processor larger ones are slower, as they leave its cache.
 BATCH_ATOMS, BATCH_ATOMS_GPU = 128, 1000
+REACH = 6.0  # Å, as far as atoms see each other in foundation models
 TENSOR = "six or nine numbers"
 EXPECTED = {
     "energy": "a number, eV",
@@ -92,9 +93,38 @@ class Keys:
             ) from None
 
     def labels(self, atoms: Atoms) -> dict[str, np.ndarray]:
-        """All labels that a structure has, by their names here."""
+        """All labels that a structure has, by their names here, but those of weight zero."""
         found = {field.name: self.label(atoms, field.name) for field in fields(self)}
-        return {name: value for name, value in found.items() if value is not None}
+        return {
+            name: value
+            for name, value in found.items()
+            if value is not None and weight_of(atoms, name) > 0
+        }
+
+    def weights(self, atoms: Atoms) -> dict[str, float]:
+        """The weights of all labels that a structure has."""
+        names = (field.name for field in fields(self))
+        return {
+            name: weight_of(atoms, name) for name in names if self.label(atoms, name) is not None
+        }
+
+
+def weight_of(atoms: Atoms, label: str) -> float:
+    """The weight that MACE's trainings give a label of a structure; 0 switches it off.
+
+    Raises:
+        WeakLossError: if it is no number.
+    """
+    weight = 1.0
+    for key in ("config_weight", f"config_{label}_weight"):
+        value = atoms.info.get(key, 1.0)
+        try:
+            weight *= float(value)
+        except (TypeError, ValueError):
+            raise WeakLossError(
+                f"{key} is '{_shortened(value)}', which is no number: correct or remove it"
+            ) from None
+    return weight
 
 
 def _results(atoms: Atoms) -> dict[str, Any]:
@@ -158,6 +188,11 @@ def read_structures(path: Path) -> Iterator[Atoms]:
 
     if not path.is_file():
         raise WeakLossError(f"there is no file '{path}'")
+    if "@" in path.name:
+        raise WeakLossError(
+            f"'{path}' has an @ in its name, after which ASE and MACE read the number of a "
+            "structure: rename it"
+        )
     count = 0
     try:
         for atoms in iread(path, index=":"):
@@ -250,6 +285,17 @@ def require_structures(frames: Sequence[object], path: Path) -> None:
     """
     if not frames:
         raise WeakLossError(f"'{path}' has only isolated atoms: name a file of structures")
+
+
+def is_alone(atoms: Atoms) -> bool:
+    """Whether a structure is one atom, whose images are out of its reach."""
+    from matscipy.neighbours import neighbour_list
+
+    if len(atoms) > 1 or not any(atoms.pbc):
+        return len(atoms) == 1
+    whole = atoms.copy()
+    whole.cell = atoms.cell.complete()
+    return not len(neighbour_list("i", whole, REACH))
 
 
 def spelled_as_by_mace(atoms: Atoms) -> bool:

@@ -125,8 +125,11 @@ def select(
     from mace_weak.command.output import require_new
     from mace_weak.command.select import MOST, select_at_random, select_for_forces
 
-    require_new(out, inputs=[pool, *([labelled] if labelled else [])], overwrite=overwrite)
+    read = [pool, *([labelled] if labelled else []), *([Path(model)] if model else [])]
+    require_new(out, inputs=read, overwrite=overwrite)
     require_writable(out)
+    if out.suffix not in ("", ".xyz", ".extxyz"):
+        raise WeakLossError(f"--out is written as extended XYZ: name it .xyz, not '{out.name}'")
     if method == Method.RANDOM:
         given = {
             "--model": model, "--head": head, "--labelled": labelled, "--candidates": candidates,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -25,40 +24,22 @@ from mace_weak.command.check_geometry import (
     inconsistent_forces,
     leaks,
 )
+from mace_weak.command.check_labels import (
+    label_findings,
+    misread_by_maces_reader,
+    misread_labels,
+    other_labels,
+    unread_weights,
+    unused_labels,
+)
 from mace_weak.command.models import Model
 from mace_weak.command.output import Finding, Result, Table
 from mace_weak.command.propose import Subject, suitable_displacement, training_command
 from mace_weak.command.survey import Survey
-from mace_weak.compositions import counts_of, elements_of, fit_elements
-from mace_weak.misread import (
-    ASE_KEYS,
-    Problem,
-    misread_by_mace,
-    no_forces,
-    same_energies,
-    same_forces,
-)
+from mace_weak.compositions import elements_of, fit_elements
 from mace_weak.structures import Keys
 from mace_weak.versions import MACE, NEQUIP
 
-FINETUNE = "mace-weak finetune"  # reads files itself, as a host does
-# what happens where labels are missing, and how to train on stresses, by what reads the files
-WITHOUT_ENERGY = {
-    MACE: "or remove them: MACE does not fit them",
-    NEQUIP: "or remove them: nequip stops there, unless they hold NaN and the loss has ignore_nan",
-    FINETUNE: "if they have one: of the others it learns the forces, if there are any, and what "
-    "the weak terms ask of them",
-}
-WITHOUT_FORCES = {
-    MACE: "MACE's losses weighted, universal and stress allow this; huber fits the others to zero "
-    "forces",
-    NEQUIP: "nequip needs NaN in the others, and ignore_nan in the loss",
-}
-FOR_STRESS = {
-    MACE: "add --weak_base_loss=stress (--loss=stress without weak terms) and a --stress_weight",
-    NEQUIP: "map its key to stress, and give stress a coefficient in the loss",
-    FINETUNE: "it learns from energies and forces; a training by the host can use stresses too",
-}
 OVERLAP = 0.5  # Å, shorter than any bond
 STRONG = 50.0  # eV/Å, stronger than in any structure worth a label
 
@@ -120,6 +101,7 @@ def file_findings(surveys: Sequence[Survey], keys: Keys, reader: str) -> Iterato
         yield from size_findings(survey)
         yield from duplicates(survey)
     yield from unused_labels(surveys[0], reader)
+    yield from unread_weights(surveys[0], reader)
     if reader == NEQUIP:
         yield from other_labels(surveys[0], keys)
 
@@ -137,128 +119,14 @@ def contents(surveys: Sequence[Survey]) -> Table:
     """What each file holds."""
     rows = [
         [
-            survey.path.name, survey.count, len(survey.groups), min(survey.sizes),
+            survey.path.name, survey.count, len({kind.formula for kind in survey.groups}),
+            min(survey.sizes),
             max(survey.sizes), *(survey.labels[name] for name in ("energy", "forces", "stress")),
         ]
         for survey in surveys
     ]  # fmt: skip
     columns = ("file", "structures", "formulas", "fewest atoms", "most atoms")
     return Table("Files", (*columns, "with energy", "with forces", "with stress"), rows)
-
-
-def label_findings(survey: Survey, keys: Keys, reader: str) -> Iterator[Finding]:
-    """Labels that are absent, NaN or infinite.
-
-    MACE reads those that are absent under ASE's names as zero, which is another finding.
-    """
-    read_as_zero = ASE_KEYS if reader == MACE else ()
-    missing = survey.count - survey.labels["energy"]
-    if missing and keys.energy not in read_as_zero:
-        yield Finding(
-            f"{survey.path}: {missing} of {survey.count} structures have no energy under the key "
-            f"'{keys.energy}'",
-            f"name the key with --energy-key, {WITHOUT_ENERGY[reader]}",
-        )
-    for name, numbers in survey.bad.items():
-        yield Finding(
-            f"{survey.path}: the {name} of {len(numbers)} structures is NaN or infinite (the first "
-            f"is {numbers[0]}, counted from 0)",
-            "correct or remove them: a single one spoils a training",
-            wrong=True,
-        )
-    some = survey.labels["forces"]
-    partly = 0 < some < survey.count - len(survey.isolated_atoms)
-    if partly and reader in WITHOUT_FORCES and keys.forces not in read_as_zero:
-        yield Finding(
-            f"{survey.path}: only {some} of {survey.count} structures have forces",
-            WITHOUT_FORCES[reader],
-        )
-
-
-def misread_labels(survey: Survey, keys: Keys) -> Iterator[Finding]:
-    """Labels that no host reads as they are meant: in the wrong place, all zero or all the same."""
-    if survey.misplaced:
-        yield Finding(
-            f"{survey.path}: the forces of {len(survey.misplaced)} structures are in the comment "
-            f"line (info; the first is {survey.misplaced[0]}, counted from 0), where no host looks",
-            f"write '{keys.forces}' as a column of the atoms (atoms.arrays)",
-            wrong=True,
-        )
-    energies = np.array(survey.energies)
-    for group in survey.groups.values():
-        if problem := same_energies(energies[group.numbers], np.array(group.fingerprints)):
-            yield _finding(survey, problem, wrong=True)
-    forces = [one.labels["forces"] for one in survey.structures if "forces" in one.labels]
-    for problem, wrong in ((no_forces(forces), False), (same_forces(forces), True)):
-        if problem is not None:
-            yield _finding(survey, problem, wrong=wrong)
-
-
-def misread_by_maces_reader(survey: Survey, keys: Keys, *, dtype: str) -> Iterator[Finding]:
-    """Labels that MACE's reader misreads, and energies too large for the precision."""
-    missing = {"energy": survey.count - survey.labels["energy"]}
-    if survey.labels["forces"]:
-        alone = len(survey.isolated_atoms)
-        missing["forces"] = max(0, survey.count - alone - survey.labels["forces"])
-    if survey.labels["stress"]:
-        periodic = sum(len(one.numbers) for (_, repeats), one in survey.groups.items() if repeats)
-        missing["stress"] = max(0, periodic - survey.labels["stress"])
-    for problem, numbers in survey.unread.items():
-        yield Finding(
-            f"{survey.path}: structure {numbers[0]} (counted from 0; {len(numbers)} in all): "
-            f"{problem.what}",
-            problem.mend,
-            wrong=True,
-        )
-    if survey.misspelt:
-        yield Finding(
-            f"{survey.path}: {survey.misspelt} isolated atoms have a config_type that MACE takes "
-            "for structures to train on",
-            "write config_type=IsolatedAtom",
-        )
-    known = [one for one in survey.labelled if one.bound]
-    if not known and survey.isolated_atoms:
-        yield Finding(
-            f"{survey.path}: there are only isolated atoms, and nothing to train on",
-            "add structures",
-            wrong=True,
-        )
-    frames = [one.atoms for one in known]
-    elements = elements_of(frames)
-    for problem in misread_by_mace(
-        missing,
-        asdict(keys),
-        survey.isolated_atoms,
-        elements=elements,
-        counts=counts_of(frames, elements),
-        totals=np.array([float(one.labels["energy"]) for one in known]),
-        dtype=dtype,
-    ):
-        yield _finding(survey, problem, wrong=True)
-
-
-def _finding(survey: Survey, problem: Problem, *, wrong: bool) -> Finding:
-    return Finding(f"{survey.path}: {problem.what}", problem.mend, wrong=wrong)
-
-
-def unused_labels(train: Survey, reader: str) -> Iterator[Finding]:
-    """Labels that the proposed training does not learn from."""
-    if known := train.labels["stress"]:
-        yield Finding(
-            f"{train.path}: the stress of {known} of {train.count} structures is not learned",
-            FOR_STRESS[reader],
-        )
-
-
-def other_labels(train: Survey, keys: Keys) -> Iterator[Finding]:
-    """ASE's own labels beside those of the keys, which nequip prefers."""
-    if train.others:
-        yield Finding(
-            f"{train.path}: {len(train.others)} structures (the first is {train.others[0]}, "
-            "counted from 0) have other labels under ASE's own names than under "
-            f"'{keys.energy}' and '{keys.forces}', and nequip takes ASE's",
-            "leave them out by exclude_keys in data, as the configuration of the call below does",
-        )
 
 
 def size_findings(survey: Survey) -> Iterator[Finding]:
@@ -315,7 +183,7 @@ def total_energies_in_another_unit(train: Survey) -> Iterator[Finding]:
 
 def energy_tables(train: Survey, model: Model | None, comparison: Comparison | None) -> list[Table]:
     """The energies of the atoms, fitted to the sample and from elsewhere, and the residuals."""
-    known = train.labelled
+    known = [one for one in train.labelled if one.bound]
     if not known:
         return []
     frames = [structure.atoms for structure in known]

@@ -43,9 +43,14 @@ FORCE_UNITS = {
     "meV/Å": 1e-3,
     "eV/Bohr": 1.0 / Bohr,
 }
+STIFFEST = "eV/Bohr"  # half of eV/Å: what a foundation model can be wrong by itself
 CERTAIN = 0.2  # of the logarithm: no two units are as close
 PREDICTED = 200  # structures that the foundation model is run on
 SAME_ZERO = 0.01  # eV, of the energies of the atoms
+OUTLYING = 15.0  # median deviations: ten standard deviations of normal errors
+LEAST = 0.01  # eV/atom, an energy that is off by less is no outlier
+MINORITY = 1 / 3  # of the structures, which outliers can be
+NAMED = 5  # of them
 STILL = 0.1  # eV/Å, above which the foundation model's forces are not zero
 UNRELATED = 0.3  # correlation below which forces are unrelated
 SAME = 0.02  # difference of correlations that means nothing
@@ -110,6 +115,15 @@ class Comparison:
             if correlation > RELATED and unit_of(scale, {name: 1.0}):
                 found[name] = correlation
         return found
+
+    def as_stiff(self, ratio: float) -> bool:
+        """Whether the energies explain that the labels' forces are ``ratio`` times the model's.
+
+        They follow the model's, and are of as small or large a scale: it is too stiff or too soft.
+        """
+        low, high = sorted((1.0, self.ratio))
+        tolerance = float(np.exp(CERTAIN))
+        return self.agreement.follows and low / tolerance < ratio < high * tolerance
 
     @property
     def shifted(self) -> bool:
@@ -183,6 +197,12 @@ def unsuitable_model(model: Model, surveys: Sequence[Survey]) -> Iterator[Findin
                 "choose a foundation model trained on all elements",
                 wrong=True,
             )
+        if unread := survey.states - set(model.reads):
+            yield Finding(
+                f"{survey.path}: the structures differ in {' and '.join(sorted(unread))}, which "
+                "the foundation model does not read",
+                "take a foundation model that does, or structures of one charge and spin",
+            )
         alone = int(np.sum(np.array(survey.nearest_neighbours) > model.cutoff))
         if alone:
             yield Finding(
@@ -214,16 +234,18 @@ def check_forces(comparison: Comparison) -> Iterator[Finding]:
             "check that they belong to these structures, with the atoms in this order",
         )
     unit = unit_of(ratio, FORCE_UNITS) if related > RELATED else None
-    if unit not in (None, "eV/Å"):
+    if unit not in (None, "eV/Å") and not comparison.as_stiff(ratio):
         yield Finding(
             f"the forces are {ratio:.3g} times the foundation model's: they look like {unit}",
-            "convert them to eV/Å",
-            wrong=True,
+            "convert them to eV/Å"
+            + (", unless the foundation model is too stiff" if unit == STIFFEST else ""),
+            wrong=unit != STIFFEST or "eV" in comparison.readings,
         )
 
 
 def check_energies(comparison: Comparison) -> Iterator[Finding]:
     """Energies in another unit than the foundation model's, or unrelated to them."""
+    yield from outliers(comparison)
     if comparison.in_bohr is not None and comparison.in_bohr.known:
         yield Finding(
             f"the foundation model leaves {comparison.agreement}, but {comparison.in_bohr} if the "
@@ -248,6 +270,33 @@ def check_energies(comparison: Comparison) -> Iterator[Finding]:
             "choose another foundation model, train without an anchor, or add a structure of high "
             "energy with forces",
         )
+
+
+def outliers(comparison: Comparison) -> Iterator[Finding]:
+    """Energies that are far from the foundation model's, where those of most structures are not."""
+    sizes = comparison.counts.sum(axis=1)
+    far = far_off(comparison.shift.residuals)
+    few = 0 < far.sum() < MINORITY * len(far)
+    if len(far) < FEWEST or not few or comparison.agreement.another_scale:
+        return
+    differences = comparison.labels - comparison.energies
+    atoms = fit_atoms(comparison.counts[~far], differences[~far]).energies
+    away = np.abs(differences - comparison.counts @ atoms) / sizes
+    places = np.flatnonzero(far)[np.argsort(-away[far], kind="stable")]
+    named = ", ".join(str(comparison.structures[place].number) for place in places[:NAMED])
+    usual = float(np.sqrt(np.mean(away[~far] ** 2)))
+    yield Finding(
+        f"the energies of {far.sum()} structures ({named}{', …' if len(places) > NAMED else ''}, "
+        f"counted from 0) are up to {1e3 * away[far].max():.3g} meV/atom from the foundation "
+        f"model's, those of the others {1e3 * usual:.3g}",
+        "check that they are converged, and of the same unit and method as the others",
+    )
+
+
+def far_off(residuals: np.ndarray) -> np.ndarray:
+    """Which residuals (n_structures,) in eV/atom are beyond all scatter of the others."""
+    away = np.abs(residuals - np.median(residuals))
+    return away > max(OUTLYING * float(np.median(away)), LEAST)
 
 
 def unit_of(ratio: float, units: Mapping[str, float]) -> str | None:

@@ -10,7 +10,7 @@ from ase.geometry import find_mic
 from scipy.spatial.transform import Rotation
 
 from mace_weak.command.output import Finding
-from mace_weak.command.survey import Labelled, Survey, fingerprint, nearest, pairs_of
+from mace_weak.command.survey import Kind, Labelled, Survey, fingerprint, nearest, pairs_of
 from mace_weak.compositions import proportion
 
 SAME = 1e-3  # Å, root mean square difference of the distances between atoms
@@ -114,10 +114,10 @@ def comparable(first: Labelled, second: Labelled) -> bool:
 
 def close_pairs(survey: Survey) -> Iterator[tuple[Labelled, Labelled]]:
     """Pairs of the sample that are likely close: consecutive ones, and nearest in shape."""
-    groups: dict[tuple[str, bool], list[Labelled]] = {}
+    groups: dict[Kind, list[Labelled]] = {}
     for labelled in survey.structures:
         atoms: Atoms = labelled.atoms
-        groups.setdefault((atoms.get_chemical_formula(), any(atoms.pbc)), []).append(labelled)
+        groups.setdefault(Kind.of(atoms), []).append(labelled)
     yield from survey.steps
     for members in groups.values():
         if len(members) > 1:

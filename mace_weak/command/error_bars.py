@@ -18,6 +18,7 @@ from mace_weak.tangent.error_bars import ErrorBars, Spread
 from mace_weak.tangent.fit import Tangent
 
 SUFFIX = ".error_bars.npz"
+ROUNDING = 1e-9  # of the largest bar
 FAR = 2.0  # ratio of errors to their bars that is reported
 COVERED = (1.0, 2.0)  # standard deviations
 EXPECTED = ("68 %", "95 %")  # of normal errors within them
@@ -101,11 +102,12 @@ class Calibration:
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Calibration:
-        """Of errors and bars, without bars that are infinite, or zero by symmetry."""
+        """Of errors and bars, without bars that are infinite, or zero by symmetry and rounding."""
         if not pairs:
             return cls(np.empty(0), np.empty(0))
         errors, spreads = (np.concatenate(part) for part in zip(*pairs, strict=True))
-        known = np.isfinite(spreads) & (spreads > 0)
+        finite = np.isfinite(spreads)
+        known = finite & (spreads > ROUNDING * np.max(spreads, where=finite, initial=0.0))
         return cls(errors[known], spreads[known])
 
     @property
@@ -181,7 +183,7 @@ def doubtful(found: dict[str, Calibration]) -> Iterator[Finding]:
         if one.ratio > FAR:
             yield Finding(
                 f"the errors of {what} are {one.ratio:.2g} times their error bars: these "
-                "structures are unlike the labelled ones, or a linear correction cannot give "
-                "these labels",
-                "label some of these structures too",
+                "structures are unlike the labelled ones or of another zero of energy, a linear "
+                "correction cannot give these labels, or the model was distilled in too few steps",
+                "label some of these structures too, or raise --steps if you lowered it",
             )

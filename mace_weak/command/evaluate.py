@@ -18,7 +18,7 @@ from mace_weak.command.error_bars import (
 )
 from mace_weak.command.figures import coverage, energy_drift, parity, taylor, write_page
 from mace_weak.command.model_errors import Predicted, error_tables, errors_of, predict_all
-from mace_weak.command.models import Model, load_model
+from mace_weak.command.models import Model, host_of, load_model
 from mace_weak.command.output import Finding, Result, Table, progress, time_table, timed
 from mace_weak.command.surface import (
     Trajectory,
@@ -29,10 +29,13 @@ from mace_weak.command.surface import (
 )
 from mace_weak.compositions import fit_elements
 from mace_weak.errors import WeakLossError
+from mace_weak.misread import float32_steps
 from mace_weak.structures import Keys, evenly, is_isolated_atom, read_labelled, require_structures
+from mace_weak.versions import MACE
 
 CERTAIN = 3.0  # standard errors from which a slope is too far from 1
 SOFT = 0.05  # of the slope: less does not matter
+COARSE = 0.1  # meV/atom
 CONSERVATIVE = 0.01  # work around a closed path, of that along it
 
 
@@ -72,6 +75,9 @@ def evaluate_model(model: str, before: str | None, test: Path, settings: Setting
     result = Result(tables=error_tables(found, settings.type_key))
     result.findings += unlabelled(found["model"], settings.keys)
     result.findings += partial_stress(models["model"], found["model"])
+    result.findings += slabs(found["model"])
+    if host_of(model) == MACE:  # nequip keeps total energies in float64
+        result.findings += coarse(models["model"], found["model"])
     result.findings += soft(found["model"])
     if "before" in found:
         result.findings += worse(found["model"], found["before"])
@@ -131,6 +137,32 @@ def partial_stress(model: Model, structures: Sequence[Predicted]) -> Iterator[Fi
         yield Finding(
             "the host computes the stress of this long-range model without the long-range part",
             "do not use it: take the energies of strained cells",
+        )
+
+
+def slabs(structures: Sequence[Predicted]) -> Iterator[Finding]:
+    """Stress labels of structures that are not periodic in all directions."""
+    left_out = sum("stress" in one.labels and not all(one.atoms.pbc) for one in structures)
+    if left_out:
+        yield Finding(
+            f"the stress of {left_out} structures that are not periodic in all three directions is "
+            "left out",
+            "a stress needs a volume: compare their forces",
+        )
+
+
+def coarse(model: Model, structures: Sequence[Predicted]) -> Iterator[Finding]:
+    """Total energies that single precision rounds by as much as the errors to be seen."""
+    if model.dtype != "float32":
+        return
+    energies = np.array([one.prediction.energy for one in structures])
+    sizes = np.array([len(one.atoms) for one in structures])
+    step = 1e3 * float(np.max(float32_steps(energies) / sizes))
+    if step > COARSE:
+        yield Finding(
+            f"the model is of float32, which rounds these total energies by {step:.2g} meV/atom: "
+            "Taylor residuals, drift and energy errors of this size are rounding",
+            "evaluate with --dtype float64",
         )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from ase import Atoms
 
 from mace_weak.command.arguments import TYPE_KEY
-from mace_weak.command.check import FINETUNE, check_data
+from mace_weak.command.check import check_data
+from mace_weak.command.check_labels import FINETUNE
 from mace_weak.command.error_bars import (
     calibration_table,
     digest_of,
@@ -68,6 +69,7 @@ from mace_weak.tangent.storage import solved
 from mace_weak.tangent.teaching import COPIES, Schedule, Task, training_on_labels
 
 SOLUTION, OUTPUT = "solution.npz", "training.txt"
+FINISHED = "finished"  # folder
 PROBED = 10  # test structures whose error bars are computed, as each component takes a gradient
 CPU_MEMORY = 4.0  # GB
 GPU_SHARE = 0.75
@@ -98,7 +100,8 @@ def finetune_model(request: Request) -> Result:
     """
     host = finetuning_host(request.foundation)
     request = replace(request, out=named_by_host(request.out, host))
-    inputs = [path for path in (request.train, request.test) if path is not None]
+    files = (request.train, request.test, Path(request.foundation))
+    inputs = [path for path in files if path is not None]
     work = open_work(request.out, inputs=inputs, overwrite=request.overwrite)
     with work.timed("checks"):
         structures = read_training(request.train, request.keys)
@@ -178,17 +181,13 @@ class Finetuning:
                 result.findings.append(decided)
                 self.train_on_labels(labels, anchored=not agreement.another_scale)
             shifts = self.by_element(self.shifts_of_trained())
-            self.host.save_product(self.work.folder, self.request.out, shifts)
-        result.written.append(self.request.out)
-        file_of(self.request.out).unlink(missing_ok=True)
+        result.written += self.finish(shifts, model, tangent if decided is None else None)
         if decided is None:
-            result.written.append(
-                save_error_bars(self.request.out, tangent, model, device=self.request.device)
-            )
             result.findings += misspecified(tangent.account)
             result.findings += hold_nearby(self.structures.n_labelled)
             if self.host.ROUNDS_TOTALS and self.foundation.dtype == "float32":
-                result.findings += rounded(frames, self.structures.energies, tangent.account)
+                levels = np.array([self.structures.energies, start.energies])
+                result.findings += rounded(frames, levels, tangent.account)
         result.tables += [chosen_table(tangent.account), expected_table(tangent.account, decided)]
         if self.request.test is not None:
             self.tested(self.request.test, result, error_bars=decided is None)
@@ -280,6 +279,26 @@ class Finetuning:
             self.host.COMMAND, arguments, self.work.folder / OUTPUT,
             epochs=task.schedule.epochs, epoch=self.host.EPOCH, kept_open=[self.work.lock],
         )  # fmt: skip
+
+    def finish(
+        self, shifts: Mapping[str, float], model: Parametric, tangent: Tangent | None
+    ) -> list[Path]:
+        """Write the model and its error bars, if it has a tangent model, and return the files.
+
+        The model's file comes last: a call that was stopped before goes on when it is repeated.
+        """
+        out = self.request.out
+        made = self.work.folder / FINISHED / out.name
+        made.parent.mkdir(exist_ok=True)
+        self.host.save_product(self.work.folder, made, shifts)
+        file_of(out).unlink(missing_ok=True)
+        written = [out]
+        if tangent is not None:
+            with self.work.timed("error bars"):
+                bars = save_error_bars(made, tangent, model, device=self.request.device)
+            written.append(bars.replace(file_of(out)))
+        made.replace(out)
+        return written
 
     def by_element(self, shifts: np.ndarray) -> dict[str, float]:
         """Shifts of the atoms' energies by element, eV."""

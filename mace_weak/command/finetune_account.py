@@ -28,7 +28,8 @@ def not_in_closed_form(account: Account, agreement: EnergyAgreement) -> Finding 
     enough = SETTLED_ANEW if agreement.another_scale else SETTLED
     if account.explained >= enough or (account.trusted and not agreement.another_surface):
         return None
-    why = f"these labels determine {100 * account.explained:.0f} % of the forces' variance"
+    share = max(0.0, account.explained)
+    why = f"these labels determine {100 * share:.0f} % of the forces' variance"
     mend = (
         "label more structures of the same kind, or a few with forces: one is worth as many "
         "labels as it has coordinates"
@@ -51,7 +52,7 @@ def misspecified(account: Account) -> Iterator[Finding]:
         yield Finding(
             f"each energy is predicted from the others with {ratio:.2g} times the error to expect: "
             "a linear correction of the foundation model does not suit these labels",
-            "take the expected errors as lower bounds; look for outliers by mace-weak check",
+            "take the expected errors as lower bounds; correct what mace-weak check finds",
         )
 
 
@@ -67,13 +68,12 @@ def hold_nearby(n_structures: int) -> Iterator[Finding]:
 
 
 def rounded(frames: Sequence[Atoms], energies: np.ndarray, account: Account) -> Iterator[Finding]:
-    """Total ``energies`` (n_structures,) in eV that single precision rounds too much.
+    """Total ``energies`` (…, n_structures) in eV that single precision rounds too much.
 
     By more for an atom than their error to expect.
     """
-    known = np.isfinite(energies)
-    sizes = np.array([len(atoms) for atoms in frames])[known]
-    step = float(np.max(float32_steps(energies[known]) / sizes, initial=0))
+    sizes = np.array([len(atoms) for atoms in frames])
+    step = float(np.nanmax(float32_steps(energies) / sizes, initial=0))
     if step > account.energy_error:
         yield Finding(
             f"the model is of float32, which rounds these total energies by {1e3 * step:.2g} "

@@ -20,7 +20,7 @@ from ase.io import write
 from mace_weak.command.output import require_new, timed
 from mace_weak.errors import WeakLossError
 from mace_weak.keys import ENERGY_KEY, FORCES_KEY
-from mace_weak.structures import Keys, bare, evenly, is_isolated_atom, read_labelled
+from mace_weak.structures import Keys, bare, evenly, is_alone, is_isolated_atom, read_labelled
 from mace_weak.tangent.fit import Tangent
 from mace_weak.tangent.gradients import Model
 from mace_weak.tangent.labels import Labels, Predicted, without_atoms
@@ -56,14 +56,14 @@ class Structures:
 
 
 def read_training(path: Path, keys: Keys) -> Structures:
-    """The structures of a file and their labels; isolated atoms are left out.
+    """The structures of a file and their labels; isolated atoms are left out, marked or not.
 
     Raises:
         WeakLossError: if a position or a label is not a finite number, or no energy is there.
     """
     frames, energies, forces, alone = [], [], [], 0
     for place, atoms, labels in read_labelled(path, keys):
-        if is_isolated_atom(atoms):
+        if is_isolated_atom(atoms) or is_alone(atoms):
             alone += 1
             continue
         for name in ("energy", "forces"):

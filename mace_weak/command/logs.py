@@ -6,8 +6,9 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +82,33 @@ class Training:
         return min(finite, key=lambda epoch: finite[epoch], default=None)
 
 
-def read_trainings(paths: Iterable[Path]) -> list[Training]:
-    """All trainings in the folders and files, under distinct names.
+class NotBegunError(WeakLossError):
+    """A training without a step in its log yet: what is wrong, and what to do."""
+
+    def __init__(self, problem: str, mend: str) -> None:
+        super().__init__(f"{problem}: {mend}")
+        self.problem, self.mend = problem, mend
+
+
+def read_trainings(paths: Iterable[Path]) -> tuple[list[Training], list[NotBegunError]]:
+    """All trainings in the folders and files, under distinct names, and what has not begun.
 
     Raises:
-        WeakLossError: if one has no log of MACE or nequip, or a log cannot be read.
+        WeakLossError: if one has no log of MACE or nequip, a log cannot be read, or none has begun.
     """
-    return with_distinct_names([training for path in paths for training in trainings_in(path)])
+    found, not_begun = [], []
+    for read in (read for path in paths for read in readers_of(path)):
+        try:
+            found.append(read())
+        except NotBegunError as error:
+            not_begun.append(error)
+    if not found:
+        raise not_begun[0]
+    return with_distinct_names(found), not_begun
 
 
-def trainings_in(path: Path) -> list[Training]:
-    """The trainings in a folder and the folders within it, or in one log file.
+def readers_of(path: Path) -> list[Callable[[], Training]]:
+    """What reads each training in a folder and the folders within it, or in one log file.
 
     Raises:
         WeakLossError: if there is none.
@@ -99,13 +116,17 @@ def trainings_in(path: Path) -> list[Training]:
     path = path.resolve()
     if path.is_file():
         of_nequip = path.suffix == ".csv"
-        return [read_nequip([path]) if of_nequip else read_mace(path)]
-    found = [read_mace(file) for file in sorted(path.rglob(MACE_RESULTS))]
+        return [partial(read_nequip, [path]) if of_nequip else partial(read_mace, path)]
+    found: list[Callable[[], Training]] = [
+        partial(read_mace, file) for file in sorted(path.rglob(MACE_RESULTS))
+    ]
     versions: dict[Path, list[Path]] = {}
     for file in path.rglob(NEQUIP_RESULTS):
         versioned = VERSION.search(file.parent.name)
         versions.setdefault(file.parent.parent if versioned else file.parent, []).append(file)
-    found += [read_nequip(sorted(files, key=version_of)) for _, files in sorted(versions.items())]
+    found += [
+        partial(read_nequip, sorted(files, key=version_of)) for _, files in sorted(versions.items())
+    ]
     if not found:
         raise WeakLossError(
             f"'{path}' has no log: looked in it and below for MACE's results/"
@@ -153,7 +174,7 @@ def read_mace(path: Path) -> Training:
     steps = [row for row in rows if row["mode"] == "opt"]
     evaluations = [row for row in rows if row["mode"] == "eval"]
     if not steps:
-        raise WeakLossError(f"'{path}' has no training step yet: wait for the first epoch")
+        raise NotBegunError(f"'{path}' has no training step yet", "wait for the first epoch")
     tag = path.name.removesuffix("_train.txt")
     root = path.parent.parent if path.parent.name == "results" else path.parent
     log, settings = (_text_of(root / "logs" / f"{tag}{end}.log") for end in ("", "_debug"))
@@ -197,8 +218,10 @@ def _mace_starts(path: Path) -> Iterator[list[Row]]:
 def _mace_rows(path: Path) -> Iterator[Row]:
     """Rows of steps and evaluations.
 
+    Lines that are torn are left out: the last one is being written, others were by a run that died.
+
     Raises:
-        WeakLossError: if a line cannot be read.
+        WeakLossError: if the first line, or one that is whole, is none of these.
     """
     lines = path.read_text(errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
@@ -207,8 +230,8 @@ def _mace_rows(path: Path) -> Iterator[Row]:
             if row["mode"] in ("opt", "eval"):
                 yield {**row, "epoch": row["epoch"]}
         except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) and isinstance(error, ValueError):
-                return  # it is being written
+            if isinstance(error, ValueError) and (number > 1 or len(lines) == 1):
+                continue
             raise WeakLossError(
                 f"line {number} of '{path}' is not one of MACE's results: name the folder of a run"
             ) from error
@@ -261,9 +284,9 @@ def read_nequip(paths: Sequence[Path]) -> Training:
     folder = paths[-1].parent
     total = _nequip_losses(rows, TOTAL)
     if not total:
-        raise WeakLossError(
-            f"'{paths[-1]}' has no training loss of nequip ({EPOCH}{TOTAL} or {STEP}{TOTAL}): name "
-            "the folder of a run, or wait for its first epoch"
+        raise NotBegunError(
+            f"'{paths[-1]}' has no training loss of nequip ({EPOCH}{TOTAL} or {STEP}{TOTAL})",
+            "name the folder of a run, or wait for its first epoch",
         )
     root = _root_of(folder)
     configuration = root / CONFIGURATION

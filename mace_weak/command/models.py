@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -55,6 +55,10 @@ class Model(Protocol):
     @property
     def training_flags(self) -> Sequence[str]:
         """What MACE's trainer needs beside the file to fine-tune the model."""
+
+    @property
+    def reads(self) -> Collection[str]:
+        """Charge, spin and the like that its energy depends on, by the names of ``STATE``."""
 
     @property
     def stress_is_whole(self) -> bool:

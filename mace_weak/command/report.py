@@ -51,7 +51,7 @@ def report_trainings(paths: Sequence[Path], out: Path) -> Result:
     Raises:
         WeakLossError: if one has no log, or the figure cannot be written.
     """
-    trainings = read_trainings(paths)
+    trainings, not_begun = read_trainings(paths)
     result = Result(
         tables=[table(trainings) for table in (run_table, loss_table, validation_table)]
     )
@@ -62,6 +62,8 @@ def report_trainings(paths: Sequence[Path], out: Path) -> Result:
                 f"{training.name} was restarted: {training.superseded} epochs of earlier starts, "
                 "repeated by later ones, are left out"
             )
+    for error in not_begun:
+        result.findings.append(Finding(f"left out: {error.problem}", error.mend))
     result.written.append(save(side_by_side(trainings), out))
     return result
 

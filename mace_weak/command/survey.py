@@ -5,6 +5,7 @@ Among it are fingerprints, by which equal and close structures are found.
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -22,12 +23,15 @@ from scipy.spatial.distance import pdist
 from mace_weak.command.output import progress
 from mace_weak.misread import Problem
 from mace_weak.structures import (
+    STATE,
     Keys,
     bare,
     finite,
     has_others,
+    is_alone,
     is_isolated_atom,
     naming,
+    plain_state_of,
     read_labelled,
     spelled_as_by_mace,
     unread,
@@ -58,12 +62,29 @@ class Labelled:
     @property
     def bound(self) -> bool:
         """Whether there are bonds, so that its energy is not that of an atom alone."""
-        return len(self.atoms) > 1 or any(self.atoms.pbc)
+        return not is_alone(self.atoms)
+
+
+class Kind(NamedTuple):
+    """What structures have in common that may be copies of each other.
+
+    ``state`` are charge, spin and the like, by name.
+    """
+
+    formula: str
+    periodic: bool
+    state: str
+
+    @classmethod
+    def of(cls, atoms: Atoms) -> Kind:
+        """That of a structure."""
+        state = json.dumps(plain_state_of(atoms))
+        return cls(atoms.get_chemical_formula(), any(atoms.pbc), state)
 
 
 @dataclass
 class Group:
-    """Structures of one formula: their numbers in the file and their fingerprints."""
+    """Structures of one kind: their numbers in the file and their fingerprints."""
 
     numbers: list[int] = field(default_factory=list)
     fingerprints: list[np.ndarray] = field(default_factory=list)
@@ -77,18 +98,20 @@ class Survey:
     ``largest_forces`` (eV/Å), ``shortest`` (the shortest distance, Å) and ``nearest_neighbours``
     (the largest distance of an atom to its nearest neighbour, Å). ``labels`` counts each label,
     ``bad`` has the numbers of the structures in which it is NaN or infinite. ``isolated_atoms``
-    are energies (eV) by element, ``misspelt`` counts those that MACE does not recognise;
-    ``misplaced`` are the numbers of the structures with forces in the comment line, ``unread`` of
-    those that MACE misreads, by the problem, and ``others`` of those in which ASE's own labels
-    differ from those under the keys. ``sample`` are at most a thousand structures at random, each
-    with the next one in the file.
+    are energies (eV) by element, ``misspelt`` counts those that MACE does not recognise,
+    ``unmarked`` are the numbers of atoms alone that are not called isolated. ``switched_off``
+    counts the labels of weight zero, which count as absent, ``weighted`` are the numbers of the
+    structures with a label of another weight than 0 and 1. ``misplaced`` are those of the
+    structures with forces in the comment line, ``unread`` of those that MACE misreads, by the
+    problem, and ``others`` of those in which ASE's own labels differ from those under the keys.
+    ``sample`` are at most a thousand structures at random, each with the next one in the file.
     """
 
     path: Path
     elements: set[str] = field(default_factory=set)
     labels: Counter[str] = field(default_factory=Counter)
     bad: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    groups: dict[tuple[str, bool], Group] = field(default_factory=lambda: defaultdict(Group))
+    groups: dict[Kind, Group] = field(default_factory=lambda: defaultdict(Group))
     sizes: list[int] = field(default_factory=list)
     energies: list[float] = field(default_factory=list)
     largest_forces: list[float] = field(default_factory=list)
@@ -96,6 +119,9 @@ class Survey:
     nearest_neighbours: list[float] = field(default_factory=list)
     isolated_atoms: dict[str, float | None] = field(default_factory=dict)
     misspelt: int = 0
+    unmarked: list[int] = field(default_factory=list)
+    switched_off: Counter[str] = field(default_factory=Counter)
+    weighted: list[int] = field(default_factory=list)
     misplaced: list[int] = field(default_factory=list)
     unread: dict[Problem, list[int]] = field(default_factory=lambda: defaultdict(list))
     others: list[int] = field(default_factory=list)
@@ -109,6 +135,13 @@ class Survey:
     def coordinates(self) -> int:
         """Those of the atoms, which structures of one formula have in common."""
         return sum(3 * self.sizes[group.numbers[0]] for group in self.groups.values())
+
+    @property
+    def states(self) -> set[str]:
+        """Charge, spin and the like that differ between structures, by name."""
+        found = [json.loads(kind.state) for kind in self.groups]
+        values = {name: {str(state[name]) for state in found if name in state} for name in STATE}
+        return {name for name, different in values.items() if len(different) > 1}
 
     @property
     def structures(self) -> list[Labelled]:
@@ -127,7 +160,7 @@ class Survey:
     def add(self, atoms: Atoms, labels: Mapping[str, np.ndarray]) -> None:
         """Take in the next structure of the file."""
         pairs = pairs_of(atoms)
-        group = self.groups[atoms.get_chemical_formula(), any(atoms.pbc)]
+        group = self.groups[Kind.of(atoms)]
         group.numbers.append(self.count)
         group.fingerprints.append(fingerprint(atoms, pairs))
         self._add_labels(atoms, labels)
@@ -147,6 +180,8 @@ class Survey:
             known = energy if np.isfinite(energy) else None
             self.isolated_atoms[atoms.get_chemical_symbols()[0]] = known
             self.misspelt += not spelled_as_by_mace(atoms)
+        elif is_alone(atoms):
+            self.unmarked.append(self.count)
         self.energies.append(energy)
         forces = labels.get("forces", np.full((1, 3), np.nan))
         self.largest_forces.append(float(np.linalg.norm(forces, axis=1).max()))
@@ -179,6 +214,10 @@ def survey(path: Path, keys: Keys) -> Survey:
             found.unread[problem].append(found.count)
         if has_others(atoms, keys):
             found.others.append(found.count)
+        weights = keys.weights(atoms)
+        found.switched_off.update(name for name, weight in weights.items() if not weight > 0)
+        if any(weight not in (0, 1) for weight in weights.values()):
+            found.weighted.append(found.count)
         with naming(place):
             this = Labelled(found.count, bare(atoms), finite(labels))
         if previous is not None:

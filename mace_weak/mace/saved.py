@@ -5,7 +5,7 @@ Loading a model file executes the code pickled in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,10 @@ class SavedModel:
     @property
     def training_flags(self) -> Sequence[str]:
         return kind_flag(self.model)
+
+    @property
+    def reads(self) -> Collection[str]:
+        return STATE.keys() & set(extra_inputs(self.model))
 
     @property
     def stress_is_whole(self) -> bool:

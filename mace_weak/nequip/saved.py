@@ -5,7 +5,7 @@ Loading a model file executes code stored in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,10 @@ class SavedModel:
 
     @property
     def training_flags(self) -> Sequence[str]:
+        return ()
+
+    @property
+    def reads(self) -> Collection[str]:
         return ()
 
     @property

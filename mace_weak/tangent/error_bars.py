@@ -142,11 +142,11 @@ class ErrorBars:
         with torch.no_grad():
             for name, value in values.items():
                 parameters[name].copy_(torch.from_numpy(value).view_as(parameters[name]))
-        trained = [parameters[name] for name in self.parameters]
-        active = torch.from_numpy(self.active).to(trained[0].device)
-        coordinates = Coordinates.of(trained, active)
-        sketch = Sketch.of(coordinates.scale, size=self.posterior.size, seed=self.posterior.seed)
-        return ModelErrorBars(self.posterior, model, coordinates, sketch)
+        coordinates = Coordinates.of([parameters[name] for name in self.parameters])
+        active = torch.from_numpy(self.active).to(coordinates.scale.device)
+        scale = coordinates.scale[active]
+        sketch = Sketch.of(scale, size=self.posterior.size, seed=self.posterior.seed)
+        return ModelErrorBars(self.posterior, model, coordinates, active, sketch)
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:
@@ -155,11 +155,17 @@ def _numbers(tensor: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ModelErrorBars:
-    """Error bars on the structures of a model with the foundation's parameters."""
+    """Error bars on the structures of a model with the foundation's parameters.
+
+    Of the ``coordinates``, which are all, those that are ``active`` (n_parameters,) were learned,
+    and have a ``sketch``; others, as of an element that no labelled structure has, are as open as
+    the prior leaves them.
+    """
 
     posterior: Posterior
     model: Model
     coordinates: Coordinates
+    active: Tensor
     sketch: Sketch
 
     def on(self, model: Model) -> ModelErrorBars:
@@ -172,16 +178,20 @@ class ModelErrorBars:
         The energy takes one gradient by the parameters, each component of the forces another.
         """
         surface = self.model.surface([number])
-        row = self._sketched(Features(surface, self.coordinates).rest().energy)
-        energy = self.posterior.energy_spreads(row, np.atleast_2d(counts))
+        row, unseen = self._split(Features(surface, self.coordinates).rest().energy)
+        energy = self.posterior.energy_spreads(row, np.atleast_2d(counts), unseen=unseen)
         if not forces:
             return Spread(float(energy[0]), None)
-        rows = [
-            self._sketched(component.unsqueeze(0))
+        components = [
+            self._split(component.unsqueeze(0))
             for component in force_rows(surface, self.coordinates)
         ]
-        spreads = self.posterior.force_spreads(np.concatenate(rows))
+        rows, squares = (np.concatenate(part) for part in zip(*components, strict=True))
+        spreads = self.posterior.force_spreads(rows, unseen=squares)
         return Spread(float(energy[0]), spreads.reshape(-1, 3))
 
-    def _sketched(self, rows: Tensor) -> np.ndarray:
-        return self.sketch(rows).cpu().numpy()
+    def _split(self, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Sketched features (n_rows, size) that were learned, the squares (n_rows,) of others."""
+        learned = self.sketch(rows[:, self.active])
+        unseen = rows[:, ~self.active].square().sum(dim=1)
+        return learned.cpu().numpy(), unseen.cpu().numpy()

@@ -178,12 +178,14 @@ class Moments:
     """The posterior of noise and amplitude for given weights.
 
     ``filter`` (n_left,) is the mean of a²/(a²w + σ²) over it, for the eigenvalues w of NᵀKN,
-    ``square`` that of a², and ``reduction`` that of a⁴/(a²w + σ²). ``noise`` and ``amplitude`` are
+    ``square`` that of a², ``noise_square`` that of σ², and ``reduction`` that of a⁴/(a²w + σ²).
+    ``noise`` and ``amplitude`` are
     the most probable ones, ``log_evidence`` is the logarithm of their integral.
     """
 
     filter: np.ndarray
     square: float
+    noise_square: float
     reduction: np.ndarray
     noise: float
     amplitude: float
@@ -212,6 +214,7 @@ def moments(
     return Moments(
         filter=np.sum(density * variance / total, axis=(0, 1)),
         square=float(np.sum(density * variance)),
+        noise_square=float(np.sum(density[..., 0] * noises[:, None] ** 2)),
         reduction=np.sum(density * variance**2 / total, axis=(0, 1)),
         noise=float(noises[row]),
         amplitude=float(amplitudes[column]),
@@ -312,20 +315,21 @@ class Candidate:
         free = self.moments.square * kernel.variance(rows)
         return np.clip(free - explained, 0.0, None)
 
-    def reduction(self) -> np.ndarray:
-        """M (n_rows, n_rows) of the posterior covariance of δ, a² − RᵀMR, averaged over a and σ.
+    def covariance(self, rows: np.ndarray) -> np.ndarray:
+        """Posterior covariance (n_features, n_features) of δ, averaged over a and σ.
 
-        R are all rows of the Gram matrix.
+        ``rows`` (n_rows, n_features) are those of the Gram matrix. What the labels take is formed
+        in the space of the features: its coefficients by the rows are as large as a⁴/σ², and would
+        lose all digits where σ is small.
         """
         kernel = self.kernel()
-        held = np.zeros((len(kernel.weak), len(self.problem.gram)))
-        held[:, kernel.weak] = kernel.scaled_by_prior()
+        held = kernel.scaled_by_prior() @ rows[kernel.weak]
         labels = slice(self.problem.n_labels)
-        explained = -kernel.held(labels).T @ held
-        explained[:, labels] += np.eye(self.problem.n_labels)
-        explained = self.basis.T @ (explained / self.scale[:, None])
-        of_labels = (explained.T * self.moments.reduction) @ explained
-        return self.moments.square * held.T @ held + of_labels
+        free = rows[labels] - kernel.held(labels).T @ held
+        explained = self.basis.T @ (free / self.scale[:, None])
+        explained *= np.sqrt(self.moments.reduction)[:, None]
+        prior = np.eye(rows.shape[1]) - held.T @ held
+        return self.moments.square * prior - explained.T @ explained
 
     def left_out(self) -> tuple[np.ndarray, np.ndarray]:
         """Errors and standard deviations of labels predicted from the others; see ``Solution``."""

@@ -7,11 +7,12 @@ its rows share grows with their number.
 
 For given hyperparameters the posterior of δ is normal, and its covariance is
 
-    Σ = a² 1 − Rᵀ M R
+    Σ = a² (1 − WᵀW) − UᵀU
 
-with R the rows of the labels and of the weak prior. R has as many columns as the model has
-parameters, so a sketch of the rows takes its place. The posterior is that of the sketched features,
-and so a covariance too. For a structure with features g and composition c,
+with as many rows of W as the weak prior has and as many of U as there are labels. They have as many
+columns as the model has parameters, so a sketch of the rows takes their place. The posterior is
+that of the sketched features, and so a covariance too. For a structure with features g and
+composition c,
 
     Var E = hᵀΣh + σ²(N + cᵀ(TᵀT)⁻¹c),   h = g − GᵀT(TᵀT)⁻¹c,
 
@@ -42,7 +43,6 @@ RATIOS = (0.0, 1.0, 2.0, 3.0)  # decades of the noise of forces over that of ene
 MOST_CANDIDATES = 80  # weights that are tried
 UNLIKELY = 1e-3  # probability
 SKETCH = 2048  # features of a sketch
-NEGLIGIBLE = 1e-12  # of the prior's variance
 OUTSIDE = 1e-6  # of a composition, that those of the labels do not determine
 
 
@@ -86,6 +86,12 @@ class Solution:
             weights={term: weight(term) for term, share in self.inclusion.items() if share},
             force_noise=mean([choice.force_noise for choice in choices]),
         )
+
+    @property
+    def noise(self) -> float:
+        """σ, the root of its mean square over the posterior, eV for an atom."""
+        squares = [one.moments.noise_square for one in self.candidates]
+        return float(self.probability @ squares) ** 0.5
 
     @property
     def inclusion(self) -> dict[str, float]:
@@ -203,19 +209,19 @@ def inverse(compositions: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Σ = ``square`` 1 − Σ_k signs_k b_k b_kᵀ of sketched features, and what energies need beside.
+    """Σ = B Bᵀ of sketched features, and what energies need beside.
 
-    ``factors`` (n_factors, size) are the b_k, ``signs`` (n_factors,) are 1 or −1. ``centre``
-    (n_kinds, size) is (TᵀT)⁻¹TᵀG, ``compositions`` (n_kinds, n_kinds) is TᵀT; ``noise`` is σ in eV
-    for an atom, ``seed`` that of the sketch.
+    ``root`` (size, n_axes) is B. ``centre`` (n_kinds, size) is (TᵀT)⁻¹TᵀG, ``compositions``
+    (n_kinds, n_kinds) is TᵀT; ``noise`` is σ in eV for an atom, the root of its mean square.
+    ``square`` is a², the variance of parameters that no structure of the training depends on;
+    ``seed`` is that of the sketch.
     """
 
-    square: float
-    factors: np.ndarray
-    signs: np.ndarray
+    root: np.ndarray
     centre: np.ndarray
     compositions: np.ndarray
     noise: float
+    square: float
     seed: int
 
     @classmethod
@@ -223,66 +229,67 @@ class Posterior:
         """That of a solution; ``rows`` (n_rows, size) are sketched, scaled and in its order."""
         problem = replace(solution.problem, gram=rows @ rows.T)
         candidates = [one.on(problem) for one in solution.candidates]
-        coefficients = np.array([one.coefficients for one in candidates])
-        apart = coefficients - solution.probability @ coefficients
-        inner = -np.einsum("c,ci,cj->ij", solution.probability, apart, apart)
+        changes = np.array([one.coefficients for one in candidates]) @ rows
+        apart = changes - solution.probability @ changes
+        covariance = (apart.T * solution.probability) @ apart
         for probability, candidate in zip(solution.probability, candidates, strict=True):
-            inner += probability * candidate.reduction()
-        square = float(solution.probability @ [one.moments.square for one in candidates])
-        axes, along = np.linalg.qr(rows.T)
-        values, vectors = np.linalg.eigh(along @ inner @ along.T)
-        kept = np.abs(values) > NEGLIGIBLE * square
-        factors = (axes @ vectors[:, kept]) * np.sqrt(np.abs(values[kept]))
+            covariance += probability * candidate.covariance(rows)
+        values, vectors = np.linalg.eigh(covariance)
+        kept = values > 0
         labels, composition = rows[: problem.n_labels], problem.composition
         compositions = composition.T @ composition
         centre = inverse(compositions) @ composition.T @ labels
-        return cls(
-            square, factors.T, np.sign(values[kept]), centre, compositions,
-            solution.choice.noise, seed,
-        )  # fmt: skip
+        square = float(solution.probability @ [one.moments.square for one in candidates])
+        root = vectors[:, kept] * np.sqrt(values[kept])
+        return cls(root, centre, compositions, solution.noise, square, seed)
 
     @property
     def size(self) -> int:
         """Features of the sketch."""
-        return self.factors.shape[1]
+        return self.root.shape[0]
 
     def variances(self, rows: np.ndarray) -> np.ndarray:
         """Variances (n_rows,) of xᵀδ for sketched rows x (n_rows, size)."""
-        explained = self.signs @ np.square(self.factors @ rows.T)
-        return np.clip(self.square * np.sum(rows**2, axis=1) - explained, 0.0, None)
+        return np.sum((rows @ self.root) ** 2, axis=1)
 
-    def energy_spreads(self, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    def energy_spreads(
+        self, rows: np.ndarray, counts: np.ndarray, *, unseen: np.ndarray | float = 0.0
+    ) -> np.ndarray:
         """Standard deviations (n_structures,) of total energies, eV.
 
         ``rows`` (n_structures, size) are the sketched features, ``counts`` (n_structures, n_kinds)
         the numbers of atoms of each kind. Infinite where the labels do not determine the energy of
-        such a composition.
+        such a composition. ``unseen`` (n_structures,) are the squares of features that no structure
+        of the training has.
         """
         inverted = inverse(self.compositions)
         open_part = counts - counts @ inverted @ self.compositions
         size = counts.sum(axis=1)
         shifts = np.einsum("sk,kl,sl->s", counts, inverted, counts)
         variance = self.variances(rows - counts @ self.centre) + self.noise**2 * (size + shifts)
+        variance += self.square * unseen
         outside = np.abs(open_part).max(axis=1) > OUTSIDE * size
         return np.where(outside, np.inf, np.sqrt(variance))
 
-    def force_spreads(self, rows: np.ndarray) -> np.ndarray:
-        """Standard deviations (n_rows,) of force components, eV/Å, for sketched rows −∂g/∂r."""
-        return np.sqrt(self.variances(rows))
+    def force_spreads(self, rows: np.ndarray, *, unseen: np.ndarray | float = 0.0) -> np.ndarray:
+        """Standard deviations (n_rows,) of force components, eV/Å, for sketched rows −∂g/∂r.
+
+        ``unseen`` (n_rows,) as in ``energy_spreads``.
+        """
+        return np.sqrt(self.variances(rows) + self.square * unseen)
 
     def content(self) -> dict[str, Any]:
         """Arrays and numbers, for a file."""
         return {
-            name: value.astype(np.float32) if name in ("factors", "centre") else value
+            name: value.astype(np.float32) if name in ("root", "centre") else value
             for name, value in asdict(self).items()
         }
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> Posterior:
         """What ``content`` gave."""
-        factors, signs, centre, compositions = (
-            np.asarray(content[name], dtype=float)
-            for name in ("factors", "signs", "centre", "compositions")
+        root, centre, compositions = (
+            np.asarray(content[name], dtype=float) for name in ("root", "centre", "compositions")
         )
-        square, noise = float(content["square"]), float(content["noise"])
-        return cls(square, factors, signs, centre, compositions, noise, int(content["seed"]))
+        noise, square = float(content["noise"]), float(content["square"])
+        return cls(root, centre, compositions, noise, square, int(content["seed"]))

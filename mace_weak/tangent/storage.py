@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from mace_weak.tangent.labels import Labels
 from mace_weak.tangent.plan import Settings
 from mace_weak.tangent.solution import Posterior
 
+DIGITS = 5  # after the point, of eV and eV/Å: labels that differ by less are the same
 POSTERIOR = "posterior_"  # in the names of its arrays
 
 
@@ -34,13 +35,20 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def fingerprint(model: Model, labels: Labels, settings: Settings) -> str:
-    """What a solution depends on: the parameters, the structures, the labels and the settings."""
+    """What a solution depends on: the parameters, the structures, the labels and the settings.
+
+    Labels are relative to the foundation model, whose sums on a GPU differ in their last digits.
+    """
     digest = hashlib.sha256()
     for parameter in model.parameters:
         digest.update(parameter.detach().cpu().numpy().tobytes())
-    forces = [None if one is None else one.tolist() for one in labels.forces]
+    energies = labels.energies.round(DIGITS).tolist()
+    forces = [None if one is None else one.round(DIGITS).tolist() for one in labels.forces]
     terms = {**asdict(settings), "memory": None}
-    content = [list(model.keys), labels.counts.tolist(), labels.energies.tolist(), forces, terms]
+    kept = [field.name for field in fields(Posterior)]  # none of an older version is taken
+    content = [
+        list(model.keys), labels.counts.tolist(), energies, forces, terms, kept
+    ]  # fmt: skip
     digest.update(json.dumps(content).encode())
     return digest.hexdigest()
 
@@ -71,8 +79,9 @@ def solved(
     if tangent is None or (error_bars and tangent.posterior is None):
         say(f"solving for the tangent model of {labels.count} labels")
         tangent, _ = fit(model, labels, settings, error_bars=error_bars, progress=progress)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(path, tangent, mark)
+        if first:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(path, tangent, mark)
     else:
         say(f"the tangent model is that of {path}")
     if first:

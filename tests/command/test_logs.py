@@ -17,7 +17,7 @@ from written_logs import (
 )
 
 from mace_weak.command.logs import BEFORE, read_trainings
-from mace_weak.command.report import findings, weak_share
+from mace_weak.command.report import findings, report_trainings, weak_share
 from mace_weak.errors import WeakLossError
 
 
@@ -102,6 +102,20 @@ def test_a_line_that_is_being_written_is_left_out(tmp_path):
         read_one(tmp_path)
 
 
+def test_torn_lines_and_trainings_that_have_not_begun_are_left_out(tmp_path):
+    """As a run that died leaves them, and one of an array of jobs that waits."""
+    (path,) = (write_mace(tmp_path / "good", THREE) / "results").iterdir()
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], lines[2][:9] + "\n", *lines[2:]]))
+    write_mace(tmp_path / "waiting", [])
+    (training,), not_begun = read_trainings([tmp_path])
+    assert training.validation == read_one(write_mace(tmp_path / "whole", THREE)).validation
+    assert "waiting" in str(not_begun[0])
+    assert "has no training step yet" in str(not_begun[0])
+    found = report_trainings([tmp_path], tmp_path / "report.png").findings
+    assert any("left out: " in finding.problem for finding in found)
+
+
 def test_nequips_own_means_win_over_the_steps_in_its_log(tmp_path):
     name = "train_loss_step/weighted_sum"
     rows = [
@@ -137,7 +151,7 @@ def test_trainings_have_the_shortest_names_that_tell_them_apart(tmp_path):
     for place in ("a/run", "b/run", "b/other"):
         write_mace(tmp_path / place, THREE)
     write_mace(tmp_path / "a/run", THREE, tag="run_run-2")
-    names = [training.name for training in read_trainings([tmp_path / "a", tmp_path / "b"])]
+    names = [training.name for training in read_trainings([tmp_path / "a", tmp_path / "b"])[0]]
     assert names == ["a/run/run_run-1", "a/run/run_run-2", "b/other", "b/run"]
     assert read_one(tmp_path / "b/other").name == "other"
 

@@ -83,7 +83,7 @@ def test_a_colour_has_one_meaning_in_all_panels(tmp_path):
     write_nequip(tmp_path / "b", [nequip_epoch(epoch, 2.0, weak_spatial=0.5) for epoch in range(3)])
     for number in range(3):
         write_mace(tmp_path / f"c{number}", THREE)
-    trainings = read_trainings([tmp_path])
+    trainings, _ = read_trainings([tmp_path])
     figure = side_by_side(trainings)
     shown = [axis for axis in figure.axes if axis.get_visible()]
     assert len({axis.get_xlim() for axis in shown}) == 1

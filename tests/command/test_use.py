@@ -16,6 +16,7 @@ MODEL = "no.ckpt" if HOSTS["mace"] is None else "no.model"  # of the host that i
     [
         (("evaluate", "no.model", LABELLED, f"--out={NOWHERE}"), "cannot be written"),
         (("select", LABELLED, "--n=2", f"--out={NOWHERE}/chosen.xyz"), "cannot be written"),
+        (("select", LABELLED, "--n=2", "--out=chosen.traj"), "name it .xyz"),
         (("report", LABELLED, f"--out={NOWHERE}/report.png"), "cannot be written"),
         (("finetune", MODEL, LABELLED, f"--out={NOWHERE}"), "cannot be written"),
         (("evaluate", "no.model", LABELLED, "--forces-key=absent"), "has the forces 'absent'"),
@@ -38,6 +39,13 @@ def test_a_model_of_the_host_that_is_not_here_is_refused_by_its_name(tmp_path):
     done = mace_weak("finetune", model, LABELLED, f"--out={tmp_path / 'tuned'}")
     assert done.returncode == 2
     assert "which is not installed here" in " ".join(done.stderr.split())
+
+
+def test_a_name_that_ase_would_split_is_refused(tmp_path):
+    path = written(tmp_path, "a position that is none").rename(tmp_path / "pbe@300K.xyz")
+    done = mace_weak("check", path)
+    assert done.returncode == 2
+    assert "has an @ in its name" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize("command", ["check", "select", "evaluate"])

@@ -53,7 +53,7 @@ def nequip_epoch(epoch, loss, **parts):
 
 
 def read_one(path):
-    (training,) = read_trainings([path])
+    (training,), _ = read_trainings([path])
     return training
 
 

@@ -68,7 +68,31 @@ def test_one_composition_is_determined_by_any_number_of_its_structures(kinds):
 
 def test_what_is_kept_gives_the_same(problem, rows):
     posterior = Posterior.of(solve(problem), rows, seed=1)
-    again = Posterior.from_content(posterior.content())
+    again = roundtrip(posterior)
     probes = rows[problem.probes]
     assert again.variances(probes) == pytest.approx(posterior.variances(probes), rel=1e-4)
     assert again.seed == posterior.seed
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-6])
+def test_labels_of_little_noise_keep_their_digits(problem, rows, noise):
+    """They fix features to their noise but for the energies of two kinds of atoms."""
+    solution = solution_of(problem, replace(CHOICE, noise=noise))
+    for posterior in (found := Posterior.of(solution, rows, seed=1), roundtrip(found)):
+        labels = rows[:N_LABELS] - problem.composition @ posterior.centre
+        expected = noise * (1 - 2 / N_LABELS) ** 0.5
+        np.testing.assert_allclose(np.sqrt(posterior.variances(labels)), expected, rtol=0.05)
+
+
+def roundtrip(posterior: Posterior) -> Posterior:
+    """As it is read from a file."""
+    return Posterior.from_content(posterior.content())
+
+
+def test_features_that_no_label_has_are_as_open_as_the_prior_leaves_them(problem, rows):
+    posterior = Posterior.of(solution_of(problem, CHOICE), rows, seed=1)
+    some = rows[problem.probes]
+    squares = np.arange(len(some), dtype=float)
+    expected = posterior.variances(some) + CHOICE.amplitude**2 * squares
+    found = posterior.force_spreads(some, unseen=squares)
+    np.testing.assert_allclose(found**2, expected)
