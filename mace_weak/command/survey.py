@@ -37,6 +37,7 @@ from mace_weak.structures import (
     unread,
 )
 
+NEUTRAL = {"total_charge": 0, "total_spin": 1}  # as MACE takes structures that do not say
 SAMPLE = 1000  # structures that are kept whole
 SHELL = 5.0  # Å, pairs of a periodic structure that count
 NEIGHBOURS = 6  # of them for each atom
@@ -139,8 +140,15 @@ class Survey:
     @property
     def states(self) -> set[str]:
         """Charge, spin and the like that differ between structures, by name."""
-        found = [json.loads(kind.state) for kind in self.groups]
-        values = {name: {str(state[name]) for state in found if name in state} for name in STATE}
+        found = [
+            {**NEUTRAL, **json.loads(kind.state)}
+            for kind, group in self.groups.items()
+            if self.sizes[group.numbers[0]] > 1
+        ]
+        values = {
+            name: {str(np.array(state.get(name, np.nan), dtype=float)) for state in found}
+            for name in STATE
+        }
         return {name for name, different in values.items() if len(different) > 1}
 
     @property

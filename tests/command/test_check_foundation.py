@@ -97,11 +97,12 @@ def test_charges_that_the_model_does_not_read_are_found(tmp_path, reads, expecte
     for atoms in frames[::2]:
         atoms.info |= {"total_charge": 1, "total_spin": 2}
     for atoms in frames[1::2]:
-        atoms.info |= {"charge": 0, "total_spin": 1}
+        atoms.info |= {"charge": 0}  # and one spin, as that of structures that do not say
     found = survey(written(tmp_path / "train.xyz", frames), KEYS)
     findings = list(unsuitable_model(Model(reads=reads), [found]))
     assert len(findings) == expected
     assert all("total_charge and total_spin" in finding.problem for finding in findings)
+    frames[2].info["total_charge"] = 1.0
     alike = survey(written(tmp_path / "alike.xyz", frames[::2]), KEYS)
     assert not list(unsuitable_model(Model(reads=reads), [alike]))
 
