@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
 from ase.io import read
 from physics import displacements
 
@@ -33,6 +34,7 @@ from mace_weak.tangent.labels import Labels
 from mace_weak.tangent.plan import Settings
 from mace_weak.tangent.prior import PLACES_PER_ROW
 from mace_weak.tangent.storage import fingerprint, load, save, solved
+from mace_weak.tangent.teaching import COPIES, LessonPlan, lessons
 
 Parametric = Callable[[list[Atoms]], Any]
 
@@ -166,6 +168,36 @@ class TangentPhysics:
         torch.testing.assert_close(after.forces, before.forces, rtol=0, atol=0)
         others = Labels(labels.counts, labels.energies + 1e-3 * np.arange(8), labels.forces)
         assert load(path, own.parameters, fingerprint(own, others, settings)) is None
+        # sums of a GPU differ in their last digits
+        same = Labels(labels.counts, labels.energies + 1e-11 * np.arange(8), labels.forces)
+        assert load(path, own.parameters, fingerprint(own, same, settings)) is not None
+
+    def test_lessons_have_the_neighbours_of_their_places(self, parametric):
+        """Atoms of a crystal that come within the cutoff when they move."""
+        crystal = bulk("C", "diamond", a=3.72, cubic=True)  # fifth neighbours at 4.05 Å
+        own = parametric([crystal])
+        tangent, taught = moved_at_random(own), []
+
+        def copies(moves: torch.Tensor) -> list[Atoms]:
+            taught.extend(crystal.copy() for _ in moves)
+            for atoms, move in zip(taught[-len(moves) :], moves, strict=True):
+                atoms.positions += move.numpy()
+            return taught[-len(moves) :]
+
+        found = list(
+            lessons(own, tangent, LessonPlan(), lambda _, moves: parametric(copies(moves)))
+        )
+        assert len(found) == len(taught) == 1 + COPIES
+        at_rest = tangent.potential(own, [0])
+        kept = [at_rest.displaced(one.displacement[None], forces=False).energy for one in found]
+        for lesson, atoms in zip(found, taught, strict=True):
+            expected = tangent_potential(parametric([atoms]), tangent).rest()
+            assert lesson.energy == pytest.approx(float(expected.energy), abs=1e-6)
+            torch.testing.assert_close(lesson.forces, expected.forces, atol=1e-6, rtol=0)
+        differences = [
+            abs(float(one) - lesson.energy) for one, lesson in zip(kept, found, strict=True)
+        ]
+        assert differences[0] < 1e-6 < max(differences)
 
     def test_error_bars_are_those_of_the_posterior(self, parametric, files, tmp_path):
         """From a file, and on a model with other parameters, as one that learned has."""

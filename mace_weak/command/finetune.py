@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -225,12 +225,17 @@ class Finetuning:
         if not self.work.has(LESSONS):
             with counter("lessons", total=len(frames)) as done:
                 write_lessons(
-                    self.work.folder, self.structures, model=model, tangent=tangent, start=start,
-                    labels=labels, seed=self.request.seed, progress=done,
+                    self.work.folder, self.structures, model=model, on=self.on(model),
+                    tangent=tangent, start=start, labels=labels, seed=self.request.seed,
+                    progress=done,
                 )  # fmt: skip
         schedule = self.host.distilling(len(frames) * (1 + COPIES), self.request.steps)
         task = self.task(LESSONS, VALIDATION, schedule)
         self.train(task, self.host.distilling_arguments(self.foundation, task))
+
+    def on(self, model: Parametric) -> Callable[[Sequence[Atoms]], Parametric]:
+        """The model on other structures."""
+        return lambda frames: model.on(self.host.graphs_of(self.foundation, frames))
 
     def shifts_of_trained(self) -> np.ndarray:
         """Shifts of the atoms' energies (eV) from the trained model to the labels.

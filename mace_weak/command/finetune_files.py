@@ -16,6 +16,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from ase import Atoms
 from ase.io import write
+from torch import Tensor
 
 from mace_weak.command.output import require_new, timed
 from mace_weak.errors import WeakLossError
@@ -206,6 +207,7 @@ def write_lessons(
     structures: Structures,
     *,
     model: Model,
+    on: Callable[[Sequence[Atoms]], Model],
     tangent: Tangent,
     start: Predicted,
     labels: Labels,
@@ -213,6 +215,8 @@ def write_lessons(
     progress: Callable[[int], None],
 ) -> None:
     """Write the labels that the tangent model gives, with the file's labels where there are some.
+
+    ``on`` gives the ``model`` on other structures.
 
     Energies are at the foundation model's level, from which training starts: the energies of the
     atoms by least squares are left out. The tangent model's shifts would leave a constant to learn.
@@ -222,7 +226,11 @@ def write_lessons(
     known = structures.energies - labels.counts @ level
     taught: list[Atoms] = []
     originals: list[Atoms] = []
-    for lesson in lessons(model, tangent, LessonPlan(seed=seed)):
+
+    def moved(number: int, moves: Tensor) -> Model:
+        return on([_moved(structures.frames[number], move) for move in moves])
+
+    for lesson in lessons(model, tangent, LessonPlan(seed=seed), moved):
         number = lesson.number
         energy, forces = lesson.energy + offsets[number], lesson.forces.numpy()
         at_rest = not bool(lesson.displacement.any())
@@ -230,8 +238,7 @@ def write_lessons(
             labelled = structures.forces[number]
             energy = known[number] if np.isfinite(known[number]) else energy
             forces = forces if labelled is None else labelled
-        atoms = _labelled(structures.frames[number], energy, forces)
-        atoms.positions += lesson.displacement.numpy()
+        atoms = _labelled(_moved(structures.frames[number], lesson.displacement), energy, forces)
         taught.append(atoms)
         if at_rest:
             originals.append(atoms)
@@ -264,6 +271,12 @@ def write_labels(
         labelled.append(_labelled(atoms, energy if known or missing_as_nan else None, forces))
     _write(folder / LABELS, labelled)
     return some_forces
+
+
+def _moved(atoms: Atoms, displacement: Tensor) -> Atoms:
+    copy = atoms.copy()
+    copy.positions += displacement.numpy()
+    return copy
 
 
 def _labelled(atoms: Atoms, energy: float | None, forces: Any) -> Atoms:

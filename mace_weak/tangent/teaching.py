@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,14 +104,20 @@ class Lesson:
     forces: Tensor
 
 
-def lessons(model: Model, tangent: Tangent, plan: LessonPlan) -> Iterator[Lesson]:
-    """Each structure and its displaced copies, labelled by the tangent model, in order."""
+def lessons(
+    model: Model, tangent: Tangent, plan: LessonPlan, moved: Callable[[int, Tensor], Model]
+) -> Iterator[Lesson]:
+    """Each structure and its displaced copies, labelled by the tangent model, in order.
+
+    ``moved`` gives the model on copies of a structure by its number, displaced (n_copies, n_atoms,
+    3) in Å: with the neighbours that a trainer finds there, not those of the structure at rest.
+    """
     for number, n_atoms in enumerate(model.sizes):
         still = torch.zeros(1, n_atoms, 3, dtype=torch.float64)
         moves = torch.cat([still, plan.displacements(model.keys[number], n_atoms)])
-        sample = tangent.potential(model, [number]).displaced(moves.to(tangent.change), forces=True)
+        sample = tangent.potential(moved(number, moves), range(len(moves))).rest()
         if sample.forces is None:
             raise RuntimeError("the tangent model gave no forces")
-        energies, forces = sample.energy[:, 0].tolist(), sample.forces.cpu()
-        for move, energy, force in zip(moves, energies, forces, strict=True):
+        forces = sample.forces.cpu().view_as(moves)
+        for move, energy, force in zip(moves, sample.energy.tolist(), forces, strict=True):
             yield Lesson(number, move, energy, force)
