@@ -226,21 +226,28 @@ class Posterior:
 
     @classmethod
     def of(cls, solution: Solution, rows: np.ndarray, *, seed: int) -> Posterior:
-        """That of a solution; ``rows`` (n_rows, size) are sketched, scaled and in its order."""
+        """That of a solution; ``rows`` (n_rows, size) are sketched, scaled and in its order.
+
+        The covariance differs from a² 1 in the space of the rows alone, whose axes come first.
+        """
         problem = replace(solution.problem, gram=rows @ rows.T)
         candidates = [one.on(problem) for one in solution.candidates]
-        changes = np.array([one.coefficients for one in candidates]) @ rows
+        axes, along = np.linalg.qr(rows.T, mode="complete")
+        n_axes = min(rows.shape)
+        within = along[:n_axes].T
+        changes = np.array([one.coefficients for one in candidates]) @ within
         apart = changes - solution.probability @ changes
         covariance = (apart.T * solution.probability) @ apart
         for probability, candidate in zip(solution.probability, candidates, strict=True):
-            covariance += probability * candidate.covariance(rows)
+            covariance += probability * candidate.covariance(within)
         values, vectors = np.linalg.eigh(covariance)
         kept = values > 0
         labels, composition = rows[: problem.n_labels], problem.composition
         compositions = composition.T @ composition
         centre = inverse(compositions) @ composition.T @ labels
         square = float(solution.probability @ [one.moments.square for one in candidates])
-        root = vectors[:, kept] * np.sqrt(values[kept])
+        of_rows = axes[:, :n_axes] @ (vectors[:, kept] * np.sqrt(values[kept]))
+        root = np.hstack([of_rows, np.sqrt(square) * axes[:, n_axes:]])
         return cls(root, centre, compositions, solution.noise, square, seed)
 
     @property
