@@ -94,19 +94,16 @@ class Keys:
 
     def labels(self, atoms: Atoms) -> dict[str, np.ndarray]:
         """All labels that a structure has, by their names here, but those of weight zero."""
-        found = {field.name: self.label(atoms, field.name) for field in fields(self)}
-        return {
-            name: value
-            for name, value in found.items()
-            if value is not None and weight_of(atoms, name) > 0
-        }
+        found = self._present(atoms)
+        return {name: value for name, value in found.items() if weight_of(atoms, name) > 0}
 
     def weights(self, atoms: Atoms) -> dict[str, float]:
         """The weights of all labels that a structure has."""
-        names = (field.name for field in fields(self))
-        return {
-            name: weight_of(atoms, name) for name in names if self.label(atoms, name) is not None
-        }
+        return {name: weight_of(atoms, name) for name in self._present(atoms)}
+
+    def _present(self, atoms: Atoms) -> dict[str, np.ndarray]:
+        found = {field.name: self.label(atoms, field.name) for field in fields(self)}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def weight_of(atoms: Atoms, label: str) -> float:
@@ -289,13 +286,18 @@ def require_structures(frames: Sequence[object], path: Path) -> None:
 
 def is_alone(atoms: Atoms) -> bool:
     """Whether a structure is one atom, whose images are out of its reach."""
-    from matscipy.neighbours import neighbour_list
-
     if len(atoms) > 1 or not any(atoms.pbc):
         return len(atoms) == 1
+    return not len(neighbours(atoms, REACH)[0])
+
+
+def neighbours(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both atoms (n_pairs,) of all pairs within a cutoff in Å, images too, and their distances."""
+    from matscipy.neighbours import neighbour_list
+
     whole = atoms.copy()
-    whole.cell = atoms.cell.complete()
-    return not len(neighbour_list("i", whole, REACH))
+    whole.cell = atoms.cell.complete()  # a slab may lack the vector that it does not repeat along
+    return neighbour_list("ijd", whole, cutoff)
 
 
 def spelled_as_by_mace(atoms: Atoms) -> bool:

@@ -125,8 +125,8 @@ def select(
     from mace_weak.command.output import require_new
     from mace_weak.command.select import MOST, select_at_random, select_for_forces
 
-    read = [pool, *([labelled] if labelled else []), *([Path(model)] if model else [])]
-    require_new(out, inputs=read, overwrite=overwrite)
+    files = (pool, labelled, Path(model) if model else None)
+    require_new(out, inputs=[path for path in files if path], overwrite=overwrite)
     require_writable(out)
     if out.suffix not in ("", ".xyz", ".extxyz"):
         raise WeakLossError(f"--out is written as extended XYZ: name it .xyz, not '{out.name}'")

@@ -120,8 +120,8 @@ def contents(surveys: Sequence[Survey]) -> Table:
     rows = [
         [
             survey.path.name, survey.count, len({kind.formula for kind in survey.groups}),
-            min(survey.sizes),
-            max(survey.sizes), *(survey.labels[name] for name in ("energy", "forces", "stress")),
+            min(survey.sizes), max(survey.sizes),
+            *(survey.labels[name] for name in ("energy", "forces", "stress")),
         ]
         for survey in surveys
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from mace_weak.command.error_bars import (
 )
 from mace_weak.command.figures import coverage, energy_drift, parity, taylor, write_page
 from mace_weak.command.model_errors import Predicted, error_tables, errors_of, predict_all
-from mace_weak.command.models import Model, host_of, load_model
+from mace_weak.command.models import Model, load_model
 from mace_weak.command.output import Finding, Result, Table, progress, time_table, timed
 from mace_weak.command.surface import (
     Trajectory,
@@ -31,7 +31,6 @@ from mace_weak.compositions import fit_elements
 from mace_weak.errors import WeakLossError
 from mace_weak.misread import float32_steps
 from mace_weak.structures import Keys, evenly, is_isolated_atom, read_labelled, require_structures
-from mace_weak.versions import MACE
 
 CERTAIN = 3.0  # standard errors from which a slope is too far from 1
 SOFT = 0.05  # of the slope: less does not matter
@@ -76,8 +75,7 @@ def evaluate_model(model: str, before: str | None, test: Path, settings: Setting
     result.findings += unlabelled(found["model"], settings.keys)
     result.findings += partial_stress(models["model"], found["model"])
     result.findings += slabs(found["model"])
-    if host_of(model) == MACE:  # nequip keeps total energies in float64
-        result.findings += coarse(models["model"], found["model"])
+    result.findings += coarse(models["model"], found["model"])
     result.findings += soft(found["model"])
     if "before" in found:
         result.findings += worse(found["model"], found["before"])
@@ -153,7 +151,7 @@ def slabs(structures: Sequence[Predicted]) -> Iterator[Finding]:
 
 def coarse(model: Model, structures: Sequence[Predicted]) -> Iterator[Finding]:
     """Total energies that single precision rounds by as much as the errors to be seen."""
-    if model.dtype != "float32":
+    if not model.rounds_totals:
         return
     energies = np.array([one.prediction.energy for one in structures])
     sizes = np.array([len(one.atoms) for one in structures])

@@ -101,7 +101,7 @@ def finetune_model(request: Request) -> Result:
     host = finetuning_host(request.foundation)
     request = replace(request, out=named_by_host(request.out, host))
     files = (request.train, request.test, Path(request.foundation))
-    inputs = [path for path in files if path is not None]
+    inputs = [path for path in files if path]
     work = open_work(request.out, inputs=inputs, overwrite=request.overwrite)
     with work.timed("checks"):
         structures = read_training(request.train, request.keys)
@@ -185,7 +185,7 @@ class Finetuning:
         if decided is None:
             result.findings += misspecified(tangent.account)
             result.findings += hold_nearby(self.structures.n_labelled)
-            if self.host.ROUNDS_TOTALS and self.foundation.dtype == "float32":
+            if self.foundation.rounds_totals:
                 levels = np.array([self.structures.energies, start.energies])
                 result.findings += rounded(frames, levels, tangent.account)
         result.tables += [chosen_table(tangent.account), expected_table(tangent.account, decided)]

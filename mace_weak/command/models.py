@@ -49,6 +49,10 @@ class Model(Protocol):
         """Precision of the model: ``float32`` or ``float64``."""
 
     @property
+    def rounds_totals(self) -> bool:
+        """Whether it gives total energies in single precision."""
+
+    @property
     def atomic_energies(self) -> Mapping[str, float] | None:
         """Energies of the atoms in the model, eV; None if the file does not give them."""
 
@@ -195,7 +199,6 @@ class Host(Protocol):
     EPOCH: re.Pattern[str]  # with which the trainer says that an epoch ends
     PRODUCT: str  # the file that the trainer writes
     MISSING_AS_NAN: bool  # whether labels that some structures lack are given as NaN
-    ROUNDS_TOTALS: bool  # whether its models of float32 give total energies in it
     SUFFIXES: Sequence[str]  # of its model files; the first is added where there is none
 
     def save_foundation(self, path: str, folder: Path, *, head: str | None, device: str) -> Path:

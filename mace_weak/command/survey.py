@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
-from matscipy.neighbours import neighbour_list
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 
@@ -31,6 +30,7 @@ from mace_weak.structures import (
     is_alone,
     is_isolated_atom,
     naming,
+    neighbours,
     plain_state_of,
     read_labelled,
     spelled_as_by_mace,
@@ -249,9 +249,7 @@ def pairs_of(atoms: Atoms) -> Pairs:
     """All pairs of a molecule; in periodic structures those up to 5 Å, with an atom's images."""
     if not any(atoms.pbc):
         return Pairs(*np.triu_indices(len(atoms), 1), pdist(atoms.positions))
-    whole = atoms.copy()
-    whole.cell = atoms.cell.complete()  # a slab may lack the vector that it does not repeat along
-    first, second, distances = neighbour_list("ijd", whole, SHELL)
+    first, second, distances = neighbours(atoms, SHELL)
     once = first <= second
     return Pairs(first[once], second[once], distances[once])
 

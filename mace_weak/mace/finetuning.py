@@ -22,7 +22,6 @@ __all__ = ["distilling", "graphs_of"]  # two of what the command needs
 
 COMMAND = "mace_run_train"
 MISSING_AS_NAN = False
-ROUNDS_TOTALS = True
 SUFFIXES: Sequence[str] = ()  # any name will do
 NAME = "finetuned"
 PRODUCT = f"{NAME}.model"

@@ -63,6 +63,10 @@ class SavedModel:
         return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
     @property
+    def rounds_totals(self) -> bool:
+        return self.dtype == "float32"
+
+    @property
     def atomic_energies(self) -> Mapping[str, float]:
         """Energies of the atoms in the head that the calculator predicts with, eV."""
         energies = torch.atleast_2d(self.model.atomic_energies_fn.atomic_energies)

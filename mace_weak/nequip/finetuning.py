@@ -24,7 +24,6 @@ __all__ = ["distilling"]  # one of what the command needs
 
 COMMAND = "nequip-train"
 MISSING_AS_NAN = True
-ROUNDS_TOTALS = False
 SUFFIXES = (configuration.CHECKPOINT,)
 NAME, RESTART = "finetuned", "restart"
 PRODUCT = f"{NAME}.ckpt"

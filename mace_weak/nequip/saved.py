@@ -49,6 +49,10 @@ class SavedModel:
         return None
 
     @property
+    def rounds_totals(self) -> bool:
+        return False  # they are summed in float64
+
+    @property
     def atomic_energies(self) -> Mapping[str, float] | None:
         """Energies of the atoms in the model, eV; None in a compiled model."""
         if self.shifting is None:

@@ -179,8 +179,8 @@ class Moments:
 
     ``filter`` (n_left,) is the mean of a²/(a²w + σ²) over it, for the eigenvalues w of NᵀKN,
     ``square`` that of a², ``noise_square`` that of σ², and ``reduction`` that of a⁴/(a²w + σ²).
-    ``noise`` and ``amplitude`` are
-    the most probable ones, ``log_evidence`` is the logarithm of their integral.
+    ``noise`` and ``amplitude`` are the most probable ones, ``log_evidence`` is the logarithm of
+    their integral.
     """
 
     filter: np.ndarray
